@@ -1,1 +1,14 @@
-//! rowbridge
+//! Rowbridge: row diffs of legacy databases become business events in Kafka, exactly once.
+//!
+//! Code map, in the order one event travels:
+//!
+//! - `rowbridge-postgres` (own crate): replication socket -> [`rowbridge_api::Batch`]
+//! - [`mapping`]: a compiled mapping turns a change into encoded events; pure, no IO
+//! - [`event`]: the encoded batch: CloudEvents records as ranges of one buffer
+//! - [`sink`]: one Kafka transaction per group commit, the position in it
+//! - [`pipeline`]: the loop that holds the invariants of ARCHITECTURE.md
+//! - [`cli`], [`config`], [`http`]: how people and probes reach it
+
+pub mod event;
+pub mod mapping;
+pub mod sink;

@@ -1,1 +1,28 @@
-//! api
+//! What every Rowbridge source speaks: batches of changes, values, positions.
+//!
+//! A source (PostgreSQL, MongoDB, a test fake) implements [`Source`] and pushes [`Batch`]es; the pipeline
+//! in the root crate knows nothing else of it. Code map:
+//!
+//! - [`batch`]: one buffer of source bytes, cells as ranges into it, changes and markers in source order
+//! - [`shape`]: table names, columns, and the shape that a change's cells follow
+//! - [`value`]: types, decoding of a cell when a rule reads it, and values as JSON
+//! - [`position`]: the opaque, ordered, printable place in a source's history
+//! - [`source`]: the contract: own, hold, run, check; errors and findings
+//! - `testkit` (feature): fakes, the conformance suite, and sources that are wrong on purpose
+//!
+//! What is deliberately absent: any driver, any mapping, any sink, and any value tree for a row.
+
+pub mod batch;
+pub mod position;
+pub mod shape;
+pub mod source;
+pub mod value;
+
+pub use batch::{Batch, Cell, CellRange, Change, Commit, Image, Item, Op, Row, Transaction};
+pub use position::{ParsePositionError, Position};
+pub use shape::{Column, Shape, ShapeId, TableName};
+pub use source::{
+    BatchSender, Claim, ColumnNeed, ConsumerGone, Finding, Identity, OpSet, Severity, Source,
+    SourceError, SourceIo, SourceStatus, Start, State, TableNeeds, batch_channel,
+};
+pub use value::{Kind, Type, Value, ValueError};

@@ -1,0 +1,112 @@
+//! The encoded batch: CloudEvents records as ranges of one buffer.
+//!
+//! The mapper appends records, the sink reads them; both recycle the buffers. Nothing here allocates per
+//! record. What a record means (topics, header names) is numbered by the compiled mapping, see
+//! [`crate::mapping::Mapping`].
+
+use std::ops::Range;
+
+use crate::sink::Progress;
+
+/// A range of [`EncodedBatch::buf`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    pub start: u32,
+    pub len: u32,
+}
+
+/// A topic by its number in [`crate::mapping::Mapping::topics`], or the pipeline's quarantine topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TopicId(pub u16);
+
+impl TopicId {
+    /// `rowbridge.<pipeline>.quarantine`.
+    pub const QUARANTINE: Self = Self(u16::MAX);
+}
+
+/// A header by its number in [`crate::mapping::Mapping::header_names`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeaderId(pub u16);
+
+/// The CloudEvents headers every mapping starts its header names with, in this order.
+/// `ce_recordedtime` (processing time) is not among them: the sink adds it, so that everything else is the
+/// same on every run.
+pub const EVENT_HEADERS: [&str; 10] = [
+    "ce_specversion",
+    "ce_id",
+    "ce_type",
+    "ce_source",
+    "ce_time",
+    "content-type",
+    "ce_subject",
+    "ce_correlationid",
+    "ce_sequence",
+    "ce_mapping",
+];
+
+/// One record to publish.
+#[derive(Clone, Debug)]
+pub struct Record {
+    pub topic: TopicId,
+    pub key: Option<Span>,
+    /// `None` is a tombstone.
+    pub value: Option<Span>,
+    /// Range of [`EncodedBatch::headers`].
+    pub headers: Range<u32>,
+    /// The rule by its number in [`crate::mapping::Mapping::rules`]; for a quarantine record the rule that failed.
+    pub rule: u16,
+    /// When the source committed it, in microseconds since 1970-01-01 UTC.
+    pub commit_micros: i64,
+}
+
+/// Records of one source batch, in order, and where the source stands after them.
+#[derive(Debug, Default)]
+pub struct EncodedBatch {
+    pub buf: Vec<u8>,
+    pub records: Vec<Record>,
+    pub headers: Vec<(HeaderId, Span)>,
+    /// Where the pipeline stands once these records are committed.
+    pub progress: Option<Progress>,
+    /// Source changes that went into it, whether or not a rule fired.
+    pub changes: u64,
+}
+
+impl EncodedBatch {
+    /// Empties it and keeps its memory.
+    pub fn clear(&mut self) {
+        self.buf.clear();
+        self.records.clear();
+        self.headers.clear();
+        self.progress = None;
+        self.changes = 0;
+    }
+
+    /// The bytes of `span`.
+    #[must_use]
+    #[inline]
+    pub fn bytes(&self, span: Span) -> &[u8] {
+        &self.buf[span.start as usize..][..span.len as usize]
+    }
+
+    /// The headers of `record`, in order.
+    pub fn headers_of(&self, record: &Record) -> impl Iterator<Item = (HeaderId, &[u8])> {
+        let range = record.headers.start as usize..record.headers.end as usize;
+        self.headers[range]
+            .iter()
+            .map(|(name, value)| (*name, self.bytes(*value)))
+    }
+
+    /// The span of everything appended to `buf` since it was `start` bytes long.
+    ///
+    /// # Panics
+    /// Past 4 GiB in one batch; the mapper closes batches long before.
+    #[must_use]
+    pub fn span_since(&self, start: usize) -> Span {
+        let len =
+            u32::try_from(self.buf.len() - start).expect("an encoded batch stays below 4 GiB");
+        Span {
+            start: u32::try_from(start).expect("an encoded batch stays below 4 GiB"),
+            len,
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! The Kafka sink: events, quarantine and position in one transaction.

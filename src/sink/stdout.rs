@@ -1,0 +1,1 @@
+//! The sink that prints events: `dry-run` and pipelines without Kafka.
