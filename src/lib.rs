@@ -9,6 +9,7 @@
 //! - [`pipeline`]: the loop that holds the invariants of ARCHITECTURE.md
 //! - [`cli`], [`config`], [`http`]: how people and probes reach it
 
+pub mod config;
 pub mod event;
 pub mod mapping;
 pub mod sink;
