@@ -11,5 +11,9 @@
 
 pub mod config;
 pub mod event;
+pub mod health;
+pub mod http;
+pub mod log;
 pub mod mapping;
+pub mod metrics;
 pub mod sink;
