@@ -16,4 +16,5 @@ pub mod http;
 pub mod log;
 pub mod mapping;
 pub mod metrics;
+pub mod pipeline;
 pub mod sink;
