@@ -3,7 +3,7 @@
 //! Synchronous and on its own thread, because a transactional producer's calls block. The next commit
 //! starts when the last one ended: load makes commits bigger by itself, and no timer adds latency.
 
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError};
+use std::sync::mpsc::{Receiver, SyncSender};
 use std::thread;
 use std::time::Instant;
 
@@ -135,10 +135,7 @@ impl<S: Sink> Group<'_, S> {
         {
             return None;
         }
-        match self.encoded.try_recv() {
-            Ok(batch) => Some(batch),
-            Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
-        }
+        self.encoded.try_recv().ok()
     }
 }
 
