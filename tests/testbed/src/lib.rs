@@ -8,8 +8,10 @@
 //! the other end of a pipe ends what is left when the process is gone, by whatever cause; and a ledger of process ids with
 //! their start times lets the next run end what even the watchdog missed.
 //!
-//! What is not here: Kafka clients. The testbed must not depend on the library whose use it tests.
+//! What is not here: producers. A consumer that reads topics back is behind the feature `consumer`.
 
+#[cfg(feature = "consumer")]
+pub mod consumer;
 mod docker;
 mod kafka;
 mod ledger;
