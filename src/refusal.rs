@@ -63,3 +63,38 @@ pub fn of_sink(error: SinkError) -> anyhow::Error {
         passing => passing.into(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OPERATIONS: &str = include_str!("../docs/operations.md");
+
+    /// The section of `state`, up to the next heading.
+    fn section(state: State) -> Option<&'static str> {
+        let rest = OPERATIONS.split_once(&format!("\n### {state}\n"))?.1;
+        rest.split("\n#").next()
+    }
+
+    #[test]
+    fn every_state_has_a_section_with_loss_and_commands() {
+        for state in State::ALL {
+            let section = section(state).unwrap_or_else(|| panic!("docs/operations.md lacks ### {state}"));
+            for part in ["**Lost:** ", "- "] {
+                assert!(section.contains(part), "### {state} lacks `{part}`");
+            }
+        }
+    }
+
+    #[test]
+    fn every_command_of_the_document_is_a_command() {
+        use clap::Parser;
+        let mut commands = OPERATIONS.split('`').skip(1).step_by(2).filter(|text| text.starts_with("rowbridge "));
+        assert!(commands.clone().count() > 20);
+        commands.by_ref().for_each(|command| {
+            let words = command.replace("LSN", "16/B374D848");
+            let parsed = crate::cli::Cli::try_parse_from(words.split_whitespace());
+            assert!(parsed.is_ok(), "`{command}` is not a command: {parsed:?}");
+        });
+    }
+}

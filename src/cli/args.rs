@@ -182,10 +182,9 @@ mod tests {
                 .for_each(|inner| render(inner, into));
         }
         let mut text = String::new();
-        render(
-            &mut Cli::command().term_width(100).disable_help_subcommand(true),
-            &mut text,
-        );
+        let mut command = Cli::command().term_width(100).disable_help_subcommand(true);
+        command.build();
+        render(&mut command, &mut text);
         insta::assert_snapshot!(text);
     }
 

@@ -16,7 +16,8 @@ use crate::log;
 use crate::mapping::Diagnostics;
 use crate::refusal::Refusal;
 
-use args::{Cli, Command};
+pub(crate) use args::Cli;
+use args::Command;
 
 /// Exit code of what failed and may pass when tried again.
 pub(crate) const FAILED: u8 = 1;
