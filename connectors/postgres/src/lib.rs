@@ -1,1 +1,40 @@
-//! pg
+//! The PostgreSQL source: logical replication, snapshots, checks; servers 13 to 18.
+//!
+//! Code map, from the outside in:
+//!
+//! - [`source`]: the contract (own, hold, run, check); what a first start and a resume compare
+//! - [`config`]: the settings and every limit
+//! - `check`: findings with the statement that fixes each
+//! - `stream`: the loop that reads the walsender and keeps it alive
+//! - `snapshot`: existing rows by COPY
+//! - `assembler`: protocol messages to batch items; pure
+//! - [`pgoutput`]: the decoder; pure
+//! - `intake`: the buffer that a batch's cells point into
+//! - `slot`, `publication`, `timeline`, `catalogue`: what the server remembers and knows
+//! - `wire`, `sql`, `socket`, `tls`, `error`: sessions
+//!
+//! Deliberately absent: value decoding (rowbridge-api), mapping, any knowledge of sinks, a value tree.
+
+mod assembler;
+mod catalogue;
+mod check;
+pub mod config;
+mod error;
+mod intake;
+pub mod pgoutput;
+mod publication;
+mod slot;
+mod snapshot;
+mod socket;
+pub mod source;
+mod sql;
+mod stream;
+mod timeline;
+mod tls;
+mod wire;
+
+pub use config::{
+    Address, ClientCertificate, ConfigError, Limits, Password, PostgresConfig, TlsMode,
+};
+pub use slot::{Holder, SlotState};
+pub use source::{PostgresSource, object_name};

@@ -1,0 +1,143 @@
+//! A connected byte stream to the server: TCP, Unix socket, or TLS over TCP.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::config::{Address, PostgresConfig};
+use crate::error::WireError;
+use crate::tls;
+
+/// A peer that vanished without a word is noticed after about this long, also where nobody reads.
+const TCP_KEEPALIVE_IDLE: Duration = Duration::from_secs(15);
+const TCP_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+const TCP_USER_TIMEOUT: Duration = Duration::from_secs(45);
+
+pub(crate) enum Socket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Socket {
+    /// Connects and, where configured, encrypts. The caller bounds the time.
+    pub(crate) async fn connect(config: &PostgresConfig) -> Result<Self, WireError> {
+        let (host, port) = match &config.address {
+            Address::Unix { directory, port } => {
+                let path = directory.join(format!(".s.PGSQL.{port}"));
+                let stream = UnixStream::connect(path).await;
+                return Ok(Self::Unix(stream.map_err(failed("connect"))?));
+            }
+            Address::Tcp { host, port } => (host, *port),
+        };
+        let stream = TcpStream::connect((host.as_str(), port)).await;
+        let mut stream = stream.map_err(failed("connect"))?;
+        keep_alive(&stream).map_err(failed("configure the socket"))?;
+        let Some(settings) = tls::client_config(config)? else {
+            return Ok(Self::Tcp(stream));
+        };
+        request_tls(&mut stream).await?;
+        let name = ServerName::try_from(host.clone()).map_err(|_| {
+            WireError::Unusable(format!("`{host}` is no name a certificate can have"))
+        })?;
+        let stream = TlsConnector::from(Arc::clone(&settings))
+            .connect(name, stream)
+            .await
+            .map_err(failed("agree on TLS"))?;
+        Ok(Self::Tls(Box::new(stream)))
+    }
+}
+
+fn failed(doing: &'static str) -> impl Fn(io::Error) -> WireError {
+    move |cause| WireError::Io { doing, cause }
+}
+
+fn keep_alive(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let socket = socket2::SockRef::from(stream);
+    let keepalive = socket2::TcpKeepalive::new().with_time(TCP_KEEPALIVE_IDLE);
+    #[cfg(any(target_os = "linux", target_os = "macos", target_os = "freebsd"))]
+    let keepalive = keepalive.with_interval(TCP_KEEPALIVE_INTERVAL);
+    socket.set_tcp_keepalive(&keepalive)?;
+    #[cfg(target_os = "linux")]
+    tcp_user_timeout(&socket)?;
+    Ok(())
+}
+
+#[cfg(target_os = "linux")]
+fn tcp_user_timeout(socket: &socket2::SockRef<'_>) -> io::Result<()> {
+    socket.set_tcp_user_timeout(Some(TCP_USER_TIMEOUT))
+}
+
+/// SSLRequest (PostgreSQL documentation, 55.2.11). Exactly one byte of the answer is read, so that
+/// nothing injected before the handshake can be taken for the server's words.
+async fn request_tls(stream: &mut TcpStream) -> Result<(), WireError> {
+    let mut request = bytes::BytesMut::new();
+    postgres_protocol::message::frontend::ssl_request(&mut request);
+    stream
+        .write_all(&request)
+        .await
+        .map_err(failed("ask for TLS"))?;
+    match stream.read_u8().await.map_err(failed("ask for TLS"))? {
+        b'S' => Ok(()),
+        b'N' => Err(WireError::Unusable(
+            "the server does not offer TLS; set `ssl = on` there, or tls = \"disable\" here"
+                .to_owned(),
+        )),
+        other => Err(WireError::Protocol(format!(
+            "answer {other:#04x} to SSLRequest"
+        ))),
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}

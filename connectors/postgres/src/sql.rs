@@ -1,0 +1,110 @@
+//! The ordinary session beside the walsender: catalogue, publication, slot, watch.
+//!
+//! tokio-postgres over our own socket, so that addresses, TLS and session settings are the same on both.
+
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, NoTls, Row};
+use tokio_util::task::AbortOnDropHandle;
+
+use rowbridge_api::SourceError;
+
+use crate::config::{APPLICATION_NAME, PostgresConfig, session_options};
+use crate::error::{WireError, sql_error};
+use crate::socket::Socket;
+
+/// Settings that only newer servers know, where naming them at start-up would be an error.
+const SETTINGS_OF_NEWER_SERVERS: &str = "SELECT set_config(name, '0', false) FROM pg_settings \
+     WHERE name IN ('idle_session_timeout', 'transaction_timeout')";
+
+/// One session; closed when dropped.
+pub(crate) struct Sql {
+    client: Client,
+    _connection: AbortOnDropHandle<()>,
+}
+
+impl Sql {
+    pub(crate) async fn connect(config: &PostgresConfig) -> Result<Self, SourceError> {
+        let after = config.limits.connect_timeout;
+        let timed_out = |_| {
+            WireError::Timeout {
+                what: "connecting",
+                after,
+            }
+            .while_doing("cannot open an SQL session")
+        };
+        tokio::time::timeout(after, Self::open(config))
+            .await
+            .map_err(timed_out)?
+    }
+
+    async fn open(config: &PostgresConfig) -> Result<Self, SourceError> {
+        let doing = "cannot open an SQL session";
+        let socket = Socket::connect(config);
+        let socket = socket.await.map_err(|error| error.while_doing(doing))?;
+        let mut settings = tokio_postgres::Config::new();
+        settings
+            .user(&config.user)
+            .dbname(&config.database)
+            .application_name(APPLICATION_NAME)
+            .ssl_mode(tokio_postgres::config::SslMode::Disable)
+            .options(session_options(&config.limits));
+        let password = config.password.read().map_err(WireError::from);
+        if let Some(password) = password.map_err(|error| error.while_doing(doing))? {
+            settings.password(password);
+        }
+        let connected = settings.connect_raw(socket, NoTls).await;
+        let (client, connection) = connected.map_err(|error| sql_error(doing, error))?;
+        let connection = tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "the SQL session ended");
+            }
+        });
+        let sql = Self {
+            client,
+            _connection: AbortOnDropHandle::new(connection),
+        };
+        sql.query("set up the session", SETTINGS_OF_NEWER_SERVERS, &[])
+            .await?;
+        Ok(sql)
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.client.is_closed()
+    }
+
+    /// Runs a query; `doing` completes "cannot ..." in the error.
+    pub(crate) async fn query(
+        &self,
+        doing: &str,
+        sql: &str,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, SourceError> {
+        self.client
+            .query(sql, parameters)
+            .await
+            .map_err(|error| sql_error(&format!("cannot {doing}"), error))
+    }
+
+    /// Runs statements without parameters.
+    pub(crate) async fn execute(&self, doing: &str, sql: &str) -> Result<(), SourceError> {
+        self.client
+            .batch_execute(sql)
+            .await
+            .map_err(|error| sql_error(&format!("cannot {doing}"), error))
+    }
+}
+
+/// `name` as an identifier in SQL.
+pub(crate) fn quote(name: &str) -> String {
+    postgres_protocol::escape::escape_identifier(name)
+}
+
+/// `table` as an identifier in SQL.
+pub(crate) fn quote_table(table: &rowbridge_api::TableName) -> String {
+    format!("{}.{}", quote(&table.schema), quote(&table.name))
+}
+
+/// `text` as a literal in SQL.
+pub(crate) fn literal(text: &str) -> String {
+    postgres_protocol::escape::escape_literal(text)
+}
