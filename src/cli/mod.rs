@@ -4,6 +4,7 @@
 //! 2 refused or invalid; commands that differ say so in their help.
 
 mod args;
+#[cfg(all(feature = "postgres", feature = "kafka"))]
 mod peers;
 #[cfg(all(feature = "postgres", feature = "kafka"))]
 mod run;
