@@ -16,7 +16,7 @@ pub(crate) async fn drain(
     end: &str,
 ) -> Result<Duration> {
     let started = Instant::now();
-    let output = command(servers, slot, publication)
+    let output = command(servers, slot, publication)?
         .args(["--endpos", end, "-f", "/dev/null"])
         .output()
         .await?;
