@@ -79,7 +79,8 @@ mod tests {
     #[test]
     fn every_state_has_a_section_with_loss_and_commands() {
         for state in State::ALL {
-            let section = section(state).unwrap_or_else(|| panic!("docs/operations.md lacks ### {state}"));
+            let section =
+                section(state).unwrap_or_else(|| panic!("docs/operations.md lacks ### {state}"));
             for part in ["**Lost:** ", "- "] {
                 assert!(section.contains(part), "### {state} lacks `{part}`");
             }
@@ -89,7 +90,11 @@ mod tests {
     #[test]
     fn every_command_of_the_document_is_a_command() {
         use clap::Parser;
-        let mut commands = OPERATIONS.split('`').skip(1).step_by(2).filter(|text| text.starts_with("rowbridge "));
+        let mut commands = OPERATIONS
+            .split('`')
+            .skip(1)
+            .step_by(2)
+            .filter(|text| text.starts_with("rowbridge "));
         assert!(commands.clone().count() > 20);
         commands.by_ref().for_each(|command| {
             let words = command.replace("LSN", "16/B374D848");
