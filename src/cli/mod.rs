@@ -4,6 +4,8 @@
 //! 2 refused or invalid; commands that differ say so in their help.
 
 mod args;
+mod peers;
+#[cfg(all(feature = "postgres", feature = "kafka"))]
 mod run;
 
 use std::path::Path;
@@ -36,10 +38,15 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         let config = cli.config.as_deref();
         match cli.command {
+            #[cfg(all(feature = "postgres", feature = "kafka"))]
             Command::Run => Box::pin(run::run(load(config)?)).await,
+            #[cfg(not(all(feature = "postgres", feature = "kafka")))]
+            Command::Run => {
+                anyhow::bail!("this binary was built without the features postgres and kafka")
+            }
             Command::Check(_)
             | Command::DryRun(_)
             | Command::Test(_)
@@ -48,7 +55,10 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
                 anyhow::bail!("not built yet")
             }
         }
-    })
+    });
+    // A session that did not end in time is abandoned, not waited for.
+    runtime.shutdown_background();
+    ended
 }
 
 /// Reads the configuration and starts logging as it says.

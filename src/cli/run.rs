@@ -1,16 +1,124 @@
 //! `rowbridge run`: the daemon.
 
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result};
+use rowbridge_postgres::PostgresSource;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
-use crate::config::Config;
+use super::{FAILED, peers};
+use crate::config::{Config, SinkConfig, SourceConfig};
+use crate::health::Health;
+use crate::http::Server;
+use crate::mapping::Mapping;
+use crate::metrics::Metrics;
+use crate::pack;
+use crate::pipeline::{self, Meters, Plan};
+use crate::sink::kafka::{KafkaSink, Published};
+use crate::sink::stdout::StdoutSink;
+use crate::sink::{Sink, SinkError};
 
 /// Runs the pipeline until it is told to stop, or refuses.
-#[allow(clippy::unused_async, reason = "its callers await it")]
 pub(crate) async fn run(config: Config) -> Result<ExitCode> {
-    bail!(
-        "the pipeline {} cannot run: this build has no pipeline yet",
-        config.pipeline
-    )
+    let mapping = Arc::new(compile(&config)?);
+    let published = Arc::clone(&mapping);
+    match &config.sink {
+        SinkConfig::Kafka(settings) => {
+            let kafka = peers::kafka(&config, settings)?;
+            let published = Published::of(&published);
+            daemon(&config, mapping, move || {
+                Ok(KafkaSink::new(kafka.clone(), published.clone()))
+            })
+            .await
+        }
+        SinkConfig::Stdout {} => {
+            let pipeline = config.pipeline.clone();
+            daemon(&config, mapping, move || {
+                Ok(StdoutSink::new(
+                    Arc::clone(&published),
+                    &pipeline,
+                    std::io::stdout(),
+                ))
+            })
+            .await
+        }
+    }
+}
+
+/// The configured mapping, compiled; its warnings are logged.
+fn compile(config: &Config) -> Result<Mapping> {
+    let (mapping, warnings) =
+        Mapping::compile(&pack::read(&config.mapping, config.params.clone())?)?;
+    let warnings = warnings.to_string();
+    if !warnings.is_empty() {
+        tracing::warn!("{warnings}");
+    }
+    Ok(mapping)
+}
+
+/// The pipeline with its probes, until a signal.
+async fn daemon<S, M>(config: &Config, mapping: Arc<Mapping>, make_sink: M) -> Result<ExitCode>
+where
+    S: Sink,
+    M: Fn() -> Result<S, SinkError> + Send + Sync + 'static,
+{
+    let SourceConfig::Postgres(settings) = &config.source;
+    let mut source = PostgresSource::new(peers::postgres(config, settings)?, &config.pipeline);
+    let health = Health::new(config.http.stale_after);
+    let metrics = Metrics::new(mapping.rules(), health.clone());
+    let server = Server::bind(config.http.listen).await?;
+    tracing::info!(pipeline = config.pipeline, http = %server.address(), "starting");
+
+    let shutdown = CancellationToken::new();
+    let answering = CancellationToken::new();
+    let plan = Plan {
+        pipeline: config.pipeline.clone(),
+        mapping,
+        limits: peers::limits(config),
+        make_sink: Arc::new(make_sink),
+        meters: Meters::new(metrics.clone(), health.clone()),
+        shutdown: shutdown.clone(),
+    };
+    let pipeline = async {
+        let ended = pipeline::run(&mut source, &plan).await;
+        answering.cancel();
+        ended
+    };
+    let serve = server.serve(health, metrics, answering.clone());
+    tokio::select! {
+        (ended, served) = async { tokio::join!(pipeline, serve) } => {
+            served.context("the HTTP server broke")?;
+            ended?;
+            tracing::info!("stopped; everything received is published and acknowledged");
+            Ok(ExitCode::SUCCESS)
+        }
+        why = told_to_stop(shutdown, config.limits.grace_period) => {
+            tracing::error!("{}; what was not committed is published by the next start", why?);
+            Ok(ExitCode::from(FAILED))
+        }
+    }
+}
+
+/// On the first SIGTERM or SIGINT cancels `shutdown`; ends when a second one comes, or the grace period is
+/// over, and says which.
+async fn told_to_stop(shutdown: CancellationToken, grace: Duration) -> Result<String> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!(
+        grace_seconds = grace.as_secs(),
+        "stopping: committing what was received"
+    );
+    shutdown.cancel();
+    Ok(tokio::select! {
+        _ = terminate.recv() => "a second signal".to_owned(),
+        _ = interrupt.recv() => "a second signal".to_owned(),
+        () = tokio::time::sleep(grace) => format!("limits.grace_period_seconds = {} is over", grace.as_secs()),
+    })
 }

@@ -10,11 +10,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rowbridge_api::{Identity, Op, Shape, ShapeId, SourceStatus, Start};
 use tokio::sync::watch;
 
-use super::Refusal;
 use super::committer::Begin;
 use crate::event::{EncodedBatch, TopicId};
 use crate::health::{Health, Peer, Phase};
 use crate::metrics::{CommitResult, Metrics, TableCounters};
+use crate::refusal::Refusal;
 use crate::sink::{Progress, SinkError};
 
 /// Number of [`Op`]s.

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rowbridge_api::{
-    Claim, ConsumerGone, Source, SourceError, SourceIo, SourceStatus, State, batch_channel,
+    Claim, ConsumerGone, Source, SourceError, SourceIo, SourceStatus, batch_channel,
 };
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
@@ -29,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::health::Peer;
 use crate::mapping::{Evaluator, Mapping, Stamp, Stop};
+use crate::refusal::Refusal;
 use crate::sink::{Sink, SinkError};
 pub use meter::Meters;
 
@@ -79,17 +80,6 @@ pub struct Plan<M> {
     pub make_sink: Arc<M>,
     pub meters: Meters,
     pub shutdown: CancellationToken,
-}
-
-/// The pipeline stopped and will not go on by itself.
-#[derive(Debug, thiserror::Error)]
-#[error("{state}: {problem}")]
-pub struct Refusal {
-    pub state: State,
-    /// What happened, where, and what is lost.
-    pub problem: String,
-    /// The commands to choose from.
-    pub hint: String,
 }
 
 /// How a session ended without being asked to.

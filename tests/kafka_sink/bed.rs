@@ -1,6 +1,7 @@
 //! A pipeline of its own per test on one shared broker, batches to write, and a reader of what is visible.
 
 use std::collections::BTreeMap;
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
@@ -13,11 +14,37 @@ use rowbridge::sink::Progress;
 use rowbridge::sink::kafka::properties::Properties;
 use rowbridge::sink::kafka::{KafkaConfig, KafkaLimits, KafkaSink, Published};
 use rowbridge_api::{Identity, Position};
+use rowbridge_testbed::Kafka;
+use tokio::runtime::Handle;
 
 const READ_LIMIT: Duration = Duration::from_secs(30);
 
-pub(crate) fn brokers() -> String {
-    std::env::var("SINK_BROKERS").unwrap()
+/// The runtime that brokers and proxies live in, on a thread of its own.
+static RUNTIME: LazyLock<Handle> = LazyLock::new(|| {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let handle = runtime.handle().clone();
+    std::thread::spawn(move || runtime.block_on(std::future::pending::<()>()));
+    handle
+});
+
+/// Runs what a test asks of the testbed.
+pub(crate) fn wait<T>(future: impl Future<Output = anyhow::Result<T>>) -> T {
+    RUNTIME.block_on(future).unwrap()
+}
+
+/// The broker that tests without faults share.
+fn brokers() -> String {
+    wait(Kafka::shared()).brokers()
+}
+
+/// A broker behind a proxy, for one test at a time.
+pub(crate) fn proxied() -> MutexGuard<'static, Kafka> {
+    static PROXIED: LazyLock<Mutex<Kafka>> =
+        LazyLock::new(|| Mutex::new(wait(Kafka::builder().proxied().start())));
+    PROXIED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 pub(crate) fn topic(name: &str, partitions: u32) -> Topic {

@@ -3,5 +3,6 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod bed;
+mod faults;
 mod protocol;
 mod topics;

@@ -197,11 +197,11 @@ impl KafkaSink {
         };
         Ok((life, recorded))
     }
+}
 
-    fn life(&mut self) -> Result<&mut Life, SinkError> {
-        self.life.as_mut().ok_or_else(|| SinkError::Transient {
-            problem: "the Kafka sink is not open".to_owned(),
-        })
+fn not_open() -> SinkError {
+    SinkError::Transient {
+        problem: "the Kafka sink is not open".to_owned(),
     }
 }
 
@@ -217,26 +217,24 @@ impl Sink for KafkaSink {
     }
 
     fn write(&mut self, batch: &EncodedBatch) -> Result<(), SinkError> {
-        let recorded_time = now();
-        let life = self.life.as_mut().ok_or_else(|| SinkError::Transient {
-            problem: "the Kafka sink is not open".to_owned(),
-        })?;
-        life.transactions.write(batch, &self.names, &recorded_time)
+        let life = self.life.as_mut().ok_or_else(not_open)?;
+        life.transactions.write(batch, &self.names, &now())
     }
 
     fn commit(&mut self, progress: &Progress) -> Result<(), SinkError> {
-        let topic = self.config.position_topic();
-        let mapping_hash = self.published.mapping_hash.clone();
-        let life = self.life()?;
+        let life = self.life.as_mut().ok_or_else(not_open)?;
         let checkpoint = Checkpoint {
             progress: progress.clone(),
             source: life.source.clone(),
-            mapping_hash,
+            mapping_hash: self.published.mapping_hash.clone(),
             partitions_of_topics: life.partitions_of_topics.clone(),
         };
         let record = PositionRecord::new(&checkpoint, &life.kafka_cluster, now());
-        life.transactions
-            .commit(&topic, position::KEY, &record.encode())
+        life.transactions.commit(
+            &self.config.position_topic(),
+            position::KEY,
+            &record.encode(),
+        )
     }
 }
 

@@ -327,3 +327,85 @@ impl<'a> Reader<'a> {
         verdict::unreachable(&self.config.brokers, what, self.consumer.context())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rowbridge_api::Position;
+
+    use super::*;
+
+    fn checkpoints() -> impl Strategy<Value = Checkpoint> {
+        let cursor =
+            (".*", any::<u64>(), any::<u64>()).prop_map(|(transaction, skip, witness)| Cursor {
+                transaction,
+                skip,
+                witness,
+            });
+        let token = proptest::collection::vec(any::<u8>(), 1..40);
+        let progress = proptest::option::of((
+            any::<u64>(),
+            proptest::option::of(token),
+            proptest::option::of(cursor),
+        ))
+        .prop_map(|at| match at {
+            None => Progress::Creating,
+            Some((order, token, cursor)) => Progress::At {
+                position: match token {
+                    None => Position::new(order),
+                    Some(token) => Position::with_token(order, &token),
+                },
+                cursor,
+            },
+        });
+        let partitions = proptest::collection::btree_map(".*", any::<u32>(), 0..4);
+        (progress, ".*", ".*", ".*", partitions).prop_map(
+            |(progress, source, history, mapping_hash, partitions_of_topics)| Checkpoint {
+                progress,
+                source: Identity { source, history },
+                mapping_hash,
+                partitions_of_topics,
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_recorded_is_read_back(checkpoint in checkpoints()) {
+            let record = PositionRecord::new(&checkpoint, "cluster", "now".to_owned());
+            let (read, same) = PositionRecord::decode(&record.encode()).unwrap();
+            prop_assert_eq!(read, record);
+            prop_assert_eq!(same, checkpoint);
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic(value in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = PositionRecord::decode(&value);
+        }
+    }
+
+    /// What version 1 wrote stays readable.
+    #[test]
+    fn the_record_of_version_1_is_this() {
+        let value = br#"{"version":1,"state":"at","position":"16/B374D848","cursor":{"transaction":"16/B374D900","skip":7,"witness":18446744073709551615},"source":{"source":"postgres/7/db","history":"1"},"mapping_hash":"ab","partitions_of_topics":{"t":12},"kafka_cluster":"c","written_at":"2026-11-21T08:00:00.000000Z"}"#;
+        let (record, checkpoint) = PositionRecord::decode(value).unwrap();
+        assert_eq!(record.encode(), value);
+        assert_eq!(checkpoint.partitions_of_topics["t"], 12);
+    }
+
+    #[test]
+    fn a_newer_or_broken_record_is_told_apart() {
+        assert_eq!(
+            PositionRecord::decode(br#"{"version":2,"anything":[]}"#),
+            Err(RecordError::Newer(2))
+        );
+        for broken in [
+            &b"{}"[..],
+            b"null",
+            br#"{"version":1,"state":"at","source":{"source":"","history":""},"mapping_hash":"","partitions_of_topics":{},"kafka_cluster":"","written_at":""}"#,
+        ] {
+            let error = PositionRecord::decode(broken).unwrap_err();
+            assert!(matches!(error, RecordError::Malformed(_)), "{error:?}");
+        }
+    }
+}

@@ -140,15 +140,13 @@ impl Properties {
         let mut accepted = BTreeMap::new();
         let mut problems = Vec::new();
         for (name, value) in given {
-            match resolve(name, value) {
-                Ok((name, _))
-                    if given.contains_key(&format!("{name}_file")) && given.contains_key(&name) =>
-                {
-                    problems.push(PropertyProblem {
-                        reason: format!("given twice, here and as {name}_file"),
-                        name,
-                    });
+            let resolved = match secret_of_file(name) {
+                Some(secret) if given.contains_key(secret) => {
+                    Err(format!("{secret} is given too; one of them must go"))
                 }
+                _ => resolve(name, value),
+            };
+            match resolved {
                 Ok((name, value)) => {
                     accepted.insert(name, value);
                 }
@@ -158,7 +156,6 @@ impl Properties {
                 }),
             }
         }
-        problems.dedup();
         if problems.is_empty() {
             Ok(Self(accepted))
         } else {
@@ -171,14 +168,18 @@ impl Properties {
     }
 }
 
+/// The secret property whose value is in the file that the property `name` names.
+fn secret_of_file(name: &str) -> Option<&str> {
+    name.strip_suffix("_file")
+        .filter(|secret| SECRET.contains(secret))
+}
+
 /// The property that `name = value` sets, or why it sets none.
 fn resolve(name: &str, value: &str) -> Result<(String, String), String> {
     if let Some((_, reason)) = REFUSED.iter().find(|(names, _)| names.contains(&name)) {
         return Err((*reason).to_owned());
     }
-    if let Some(secret) = name.strip_suffix("_file")
-        && SECRET.contains(&secret)
-    {
+    if let Some(secret) = secret_of_file(name) {
         let text = fs::read_to_string(value).map_err(|error| format!("{value}: {error}"))?;
         let text = text.trim_end_matches(['\n', '\r']).to_owned();
         return Ok((secret.to_owned(), text));
@@ -200,8 +201,12 @@ fn config_problem(name: &str, value: &str, error: KafkaError) -> String {
     if text.starts_with("No such configuration property") {
         return "librdkafka has no such property".to_owned();
     }
-    if SECRET.contains(&name) && !value.is_empty() {
-        return text.replace(value, "<secret>");
+    if SECRET.contains(&name) {
+        return "not a value it takes".to_owned();
+    }
+    // librdkafka's own words name an alias of the property.
+    if text.starts_with("Invalid value") {
+        return format!("`{value}` is not a value it takes");
     }
     text
 }
@@ -269,4 +274,107 @@ pub(super) fn producer(config: &KafkaConfig, transactional_id: &str) -> ClientCo
         // Success is known from the count of records in flight; a report of each would only cost.
         .set("delivery.report.only.error", "true");
     producer
+}
+
+/// The producer that asks for the right to write, see [`super::check`].
+pub(super) fn write_probe(config: &KafkaConfig) -> ClientConfig {
+    let mut probe = client(config);
+    probe
+        .set("acks", "2")
+        .set("enable.idempotence", "false")
+        .set("retries", "0")
+        .set(
+            "message.timeout.ms",
+            config.limits.open_timeout_ms.to_string(),
+        );
+    probe
+}
+
+/// The producer that asks for the right to a transactional id, see [`super::check`].
+pub(super) fn transaction_probe(config: &KafkaConfig, transactional_id: &str) -> ClientConfig {
+    let mut probe = client(config);
+    probe
+        .set("transactional.id", transactional_id)
+        .set("transaction.timeout.ms", i32::MAX.to_string());
+    probe
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    fn given(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect()
+    }
+
+    #[test]
+    fn everything_wrong_is_reported_at_once_with_its_reason() {
+        let problems = Properties::checked(&given(&[
+            ("acks", "1"),
+            ("bootstrap.servers", "kafka:9092"),
+            ("compression.codec", "zstd"),
+            ("compression.kodec", "zstd"),
+            ("linger.ms", "soon"),
+            ("transactional.id", "mine"),
+        ]))
+        .unwrap_err();
+        let texts: Vec<_> = problems.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            texts,
+            [
+                r#"sink.kafka.properties."acks": a commit must be on all in-sync replicas before the source is acknowledged"#,
+                r#"sink.kafka.properties."bootstrap.servers": the brokers are named by sink.kafka.brokers"#,
+                r#"sink.kafka.properties."compression.kodec": librdkafka has no such property"#,
+                r#"sink.kafka.properties."linger.ms": `soon` is not a value it takes"#,
+                r#"sink.kafka.properties."transactional.id": it is rowbridge.<pipeline>: another one would not fence the instance that ran before"#,
+            ]
+        );
+    }
+
+    #[test]
+    fn every_property_the_guarantee_rests_on_is_refused() {
+        for (names, reason) in REFUSED {
+            for name in *names {
+                let problems = Properties::checked(&given(&[(name, "1")])).unwrap_err();
+                assert_eq!(problems[0].reason, *reason, "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_secret_comes_from_its_file_and_is_never_shown() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        writeln!(file, "hunter2").unwrap();
+        let path = file.path().to_str().unwrap();
+        let properties = Properties::checked(&given(&[
+            ("sasl.password_file", path),
+            ("sasl.username", "app"),
+        ]))
+        .unwrap();
+        assert_eq!(properties.get("sasl.password"), Some("hunter2"));
+        let shown = format!("{properties:?}");
+        assert!(
+            !shown.contains("hunter2") && shown.contains("app"),
+            "{shown}"
+        );
+    }
+
+    #[test]
+    fn a_secret_given_twice_or_from_a_missing_file_is_a_problem() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let path = file.path().to_str().unwrap();
+        let twice = given(&[("sasl.password", "hunter2"), ("sasl.password_file", path)]);
+        let problems = Properties::checked(&twice).unwrap_err();
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(!problems[0].to_string().contains("hunter2"));
+
+        let missing = given(&[("ssl.key.pem_file", "/nonexistent/key.pem")]);
+        let problems = Properties::checked(&missing).unwrap_err();
+        assert!(problems[0].reason.contains("/nonexistent/key.pem"));
+    }
 }

