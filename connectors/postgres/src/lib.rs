@@ -4,6 +4,7 @@
 //!
 //! - [`source`]: the contract (own, hold, run, check); what a first start and a resume compare
 //! - [`config`]: the settings and every limit
+//! - [`preview`]: the source of a live dry-run; [`upkeep`]: what the command line does to a stopped pipeline
 //! - `check`: findings with the statement that fixes each
 //! - `stream`: the loop that reads the walsender and keeps it alive
 //! - `snapshot`: existing rows by COPY
@@ -22,6 +23,7 @@ pub mod config;
 mod error;
 mod intake;
 pub mod pgoutput;
+pub mod preview;
 mod publication;
 mod slot;
 mod snapshot;
@@ -31,10 +33,13 @@ mod sql;
 mod stream;
 mod timeline;
 mod tls;
+pub mod upkeep;
 mod wire;
 
 pub use config::{
     Address, ClientCertificate, ConfigError, Limits, Password, PostgresConfig, TlsMode,
 };
+pub use preview::{PreviewPublication, PreviewSource};
 pub use slot::{Holder, SlotState};
 pub use source::{PostgresSource, object_name};
+pub use upkeep::{Removal, Removals, drop_slot_and_publication, slot_state};

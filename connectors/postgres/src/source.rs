@@ -141,19 +141,6 @@ impl PostgresSource {
         Ok(Claim::Fresh(identity))
     }
 
-    /// The tables of the mapping as they are now.
-    async fn tables(sql: &Sql, needs: &[TableNeeds]) -> Result<(Vec<Table>, Keys), SourceError> {
-        let mut tables = Vec::with_capacity(needs.len());
-        let mut primary_keys = HashMap::new();
-        for need in needs {
-            let table = catalogue::table(sql, &need.table).await?;
-            let table = table.ok_or_else(|| no_such_table(need))?;
-            primary_keys.insert(need.table.clone(), table.primary_key.clone());
-            tables.push(table);
-        }
-        Ok((tables, keys_of(needs, &primary_keys)))
-    }
-
     /// Publication, then slot, then the existing rows; returns the assembler for what follows and from
     /// where it follows.
     async fn first_start(
@@ -168,7 +155,7 @@ impl PostgresSource {
             Memory::Slot(_) => publication::compare(sql, &self.config, name, &io.tables).await?,
         };
         let types = TypeNames::read(sql).await?;
-        let (tables, keys) = Self::tables(sql, &io.tables).await?;
+        let (tables, keys) = mapped_tables(sql, &io.tables).await?;
         let mut snapshot = Snapshot::open(&self.config).await?;
         let confirmed = match &owned.memory {
             Memory::Slot(state) => {
@@ -234,7 +221,7 @@ impl PostgresSource {
         }
         publication::compare(sql, &self.config, &self.name, &io.tables).await?;
         let types = TypeNames::read(sql).await?;
-        let (_, keys) = Self::tables(sql, &io.tables).await?;
+        let (_, keys) = mapped_tables(sql, &io.tables).await?;
         let assembler = Assembler::new(keys, types, position.order(), 0);
         Ok((assembler, state.confirmed()))
     }
@@ -357,6 +344,22 @@ fn plan(
         .filter(|(need, _)| need.ops.contains(Op::Read))
         .map(|(need, table)| snapshot.plan(need, table, publication, types, keys))
         .collect()
+}
+
+/// The tables of the mapping as they are now.
+pub(crate) async fn mapped_tables(
+    sql: &Sql,
+    needs: &[TableNeeds],
+) -> Result<(Vec<Table>, Keys), SourceError> {
+    let mut tables = Vec::with_capacity(needs.len());
+    let mut primary_keys = HashMap::new();
+    for need in needs {
+        let table = catalogue::table(sql, &need.table).await?;
+        let table = table.ok_or_else(|| no_such_table(need))?;
+        primary_keys.insert(need.table.clone(), table.primary_key.clone());
+        tables.push(table);
+    }
+    Ok((tables, keys_of(needs, &primary_keys)))
 }
 
 /// Slot and publication of a pipeline.

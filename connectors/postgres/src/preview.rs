@@ -1,0 +1,151 @@
+//! The source of a live dry-run: a temporary slot that vanishes with its session, from now on.
+//!
+//! Nothing of it stays behind: the slot is the session's, and a publication of its own is dropped when the
+//! run ends. It reads no existing rows and competes with no running instance.
+
+use std::convert::Infallible;
+
+use rowbridge_api::{Claim, Finding, Position, Source, SourceError, SourceIo, State, TableNeeds};
+
+use crate::assembler::Assembler;
+use crate::catalogue::TypeNames;
+use crate::check;
+use crate::config::PostgresConfig;
+use crate::publication;
+use crate::slot::{PLUGIN, start_statement};
+use crate::source::{mapped_tables, object_name};
+use crate::sql::{Sql, quote};
+use crate::stream::Stream;
+use crate::timeline;
+use crate::wire::{Link, Purpose};
+
+/// Through which publication a preview looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PreviewPublication {
+    /// The pipeline's, which must exist.
+    OfPipeline,
+    /// One made for the run and dropped after it.
+    Temporary,
+}
+
+/// See the module's documentation.
+pub struct PreviewSource {
+    config: PostgresConfig,
+    /// Name of slot and publication of the pipeline.
+    name: String,
+    publication: PreviewPublication,
+    session: Option<Session>,
+}
+
+struct Session {
+    sql: Sql,
+    link: Link,
+}
+
+impl PreviewSource {
+    /// A preview of `pipeline`.
+    #[must_use]
+    pub fn new(config: PostgresConfig, pipeline: &str, publication: PreviewPublication) -> Self {
+        Self {
+            config,
+            name: object_name(pipeline),
+            publication,
+            session: None,
+        }
+    }
+
+    async fn stream(
+        &self,
+        session: &mut Session,
+        publication: &str,
+        io: &mut SourceIo,
+    ) -> Result<(), SourceError> {
+        let Session { sql, link } = session;
+        let types = TypeNames::read(sql).await?;
+        let (_, keys) = mapped_tables(sql, &io.tables).await?;
+        let slot = format!("rowbridge_preview_{}", link.backend_pid());
+        let create = format!(
+            "CREATE_REPLICATION_SLOT {} TEMPORARY LOGICAL {PLUGIN} NOEXPORT_SNAPSHOT",
+            quote(&slot)
+        );
+        let doing = "cannot create a temporary slot";
+        let rows = link.query(&create).await;
+        let rows = rows.map_err(|error| error.while_doing(doing))?;
+        let point = rows.first().and_then(|row| row.get(1)?.as_ref());
+        let point = point.and_then(|text| text.parse::<Position>().ok());
+        let point = point.ok_or_else(|| SourceError::transient(doing))?.order();
+        let started = link.start_copy(&start_statement(&slot, publication)).await;
+        started.map_err(|error| error.while_doing("cannot start streaming"))?;
+        let assembler = Assembler::new(keys, types, point, 0);
+        Stream::new(link, io, &self.config.limits, assembler, point)
+            .run()
+            .await
+    }
+
+    /// The publication to look through.
+    async fn prepare(&self, session: &Session, io: &SourceIo) -> Result<String, SourceError> {
+        let sql = &session.sql;
+        match self.publication {
+            PreviewPublication::OfPipeline => match publication::read(sql, &self.name).await? {
+                Some(found) => {
+                    publication::unchanged(&found, &self.name, &io.tables)?;
+                    Ok(self.name.clone())
+                }
+                None => Err(SourceError::refused(
+                    State::Invalid,
+                    format!("publication {} does not exist", self.name),
+                    format!(
+                        "create it: {} or let the dry-run make and drop its own: --create-publication",
+                        publication::create_statement(&self.name, &io.tables)
+                    ),
+                )),
+            },
+            PreviewPublication::Temporary => {
+                let name = format!("rowbridge_preview_{}", session.link.backend_pid());
+                let create = publication::create_statement(&name, &io.tables);
+                sql.execute("create a publication for the dry-run", &create)
+                    .await?;
+                Ok(name)
+            }
+        }
+    }
+}
+
+impl Source for PreviewSource {
+    async fn check(&mut self, needs: &[TableNeeds]) -> Result<Vec<Finding>, SourceError> {
+        let sql = Sql::connect(&self.config).await?;
+        check::findings(&sql, &self.config, &self.name, needs).await
+    }
+
+    /// Always the only reader: the slot will be this session's.
+    async fn own(&mut self) -> Result<Claim, SourceError> {
+        let sql = Sql::connect(&self.config).await?;
+        let link = Link::connect(&self.config, Purpose::Replication).await;
+        let mut link =
+            link.map_err(|error| error.while_doing("cannot open a replication session"))?;
+        let timeline = timeline::read(&mut link, &self.config.database).await?;
+        self.session = Some(Session { sql, link });
+        Ok(Claim::Fresh(timeline.identity))
+    }
+
+    async fn hold(&mut self) -> Result<Infallible, SourceError> {
+        std::future::pending().await
+    }
+
+    /// Streams from now on, whatever `io.start` says.
+    async fn run(&mut self, mut io: SourceIo) -> Result<(), SourceError> {
+        let session = self.session.take();
+        let mut session = session.ok_or_else(|| SourceError::transient("nothing is owned"))?;
+        let publication = self.prepare(&session, &io).await?;
+        let ended = self.stream(&mut session, &publication, &mut io).await;
+        if self.publication == PreviewPublication::Temporary {
+            let drop = format!("DROP PUBLICATION IF EXISTS {};", quote(&publication));
+            let dropped = session
+                .sql
+                .execute("drop the dry-run's publication", &drop)
+                .await;
+            return ended.and(dropped);
+        }
+        ended
+    }
+}
