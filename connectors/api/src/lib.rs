@@ -12,6 +12,8 @@
 //!
 //! What is deliberately absent: any driver, any mapping, any sink, and any value tree for a row.
 
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
+
 pub mod batch;
 pub mod position;
 pub mod shape;
