@@ -2,9 +2,12 @@
 
 use std::ops::Range;
 
+use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 use serde_json::{Map, Number, Value};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
+
+use super::super::{Colour, SourceFile};
 
 /// What is wrong in a case file, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +31,35 @@ impl CaseProblem {
     pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = hint.into();
         self
+    }
+}
+
+/// All problems of one case file.
+#[derive(Clone, Debug)]
+pub struct Problems {
+    pub file: SourceFile,
+    pub list: Vec<CaseProblem>,
+}
+
+impl Problems {
+    /// Text for people: file, line, column, a caret under the exact characters, a hint.
+    #[must_use]
+    pub fn render(&self, colour: Colour) -> String {
+        let renderer = match colour {
+            Colour::Never => Renderer::plain(),
+            Colour::Always => Renderer::styled(),
+        };
+        let rendered = self.list.iter().map(|problem| {
+            let snippet = Snippet::source(&self.file.text)
+                .path(&self.file.name)
+                .annotation(AnnotationKind::Primary.span(problem.span.clone()));
+            let mut group = Level::ERROR.primary_title(&problem.message).element(snippet);
+            if !problem.hint.is_empty() {
+                group = group.element(Level::HELP.message(&problem.hint));
+            }
+            renderer.render(&[group])
+        });
+        rendered.collect::<Vec<_>>().join("\n\n")
     }
 }
 

@@ -27,7 +27,7 @@ use super::change_json::{BatchWriter, Tables};
 use super::{Evaluator, Mapping, SourceFile, Stamp, Stop};
 use crate::event::EncodedBatch;
 pub use difference::{Difference, Line, Side, Verdict};
-pub use document::CaseProblem;
+pub use document::{CaseProblem, Problems};
 use document::Fields;
 use expected::ExpectedEvent;
 use given::Given;

@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 
-use rowbridge_api::{Column, Shape, ShapeId, TableName};
+use rowbridge_api::{Shape, TableName};
+#[cfg(test)]
+use rowbridge_api::{Column, ShapeId};
+
+use crate::mapping::Mapping;
 
 /// One table of `[tables]` with its columns from schema.toml.
 #[derive(Clone, Debug)]
@@ -26,11 +30,21 @@ impl DeclaredTable {
 pub struct Tables(Vec<DeclaredTable>);
 
 impl Tables {
+    /// The tables of `mapping`, with the columns of its schema.toml.
+    #[must_use]
+    pub fn of(mapping: &Mapping) -> Self {
+        let declared = |(short, _): (&str, &TableName)| {
+            Some(DeclaredTable {
+                short: short.to_owned(),
+                shape: Arc::new(mapping.shape(short)?),
+            })
+        };
+        Self(mapping.tables().filter_map(declared).collect())
+    }
+
     /// Numbers the tables in the order given: short name, source name, columns.
-    ///
-    /// # Panics
-    /// Past `u32::MAX` tables, which no mapping declares.
-    pub fn new(tables: impl IntoIterator<Item = (String, TableName, Vec<Column>)>) -> Self {
+    #[cfg(test)]
+    pub(crate) fn new(tables: impl IntoIterator<Item = (String, TableName, Vec<Column>)>) -> Self {
         let number = |(index, (short, table, columns)): (usize, (String, TableName, _))| {
             let id = ShapeId(u32::try_from(index).expect("a mapping declares few tables"));
             let shape = Arc::new(Shape { id, table, columns });
