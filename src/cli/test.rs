@@ -8,38 +8,20 @@ mod junit;
 mod report;
 
 use std::io::{self, IsTerminal as _, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context as _;
 
+use super::args::TestArgs;
 use super::pack;
 use super::paint::Paint;
+use super::{FAILED, REFUSED};
 use crate::mapping::cases::{Case, Outcome, Problems};
 use crate::mapping::change_json::Tables;
 use crate::mapping::{Colour, Mapping};
 use coverage::Coverage;
-
-const SOME_FAILED: u8 = 1;
-const DOES_NOT_COMPILE: u8 = 2;
-
-/// Run the cases of one or more mapping packs
-#[derive(Clone, Debug, clap::Args)]
-pub struct TestArgs {
-    /// Pack folders, such as mappings/airline
-    #[arg(required = true, value_name = "PACK")]
-    pub packs: Vec<PathBuf>,
-    /// Also write the results as JUnit XML
-    #[arg(long, value_name = "FILE")]
-    pub junit: Option<PathBuf>,
-    /// List the rules that no case makes fire
-    #[arg(long)]
-    pub coverage: bool,
-    /// Fail if cases make fewer than this share of the rules fire
-    #[arg(long, value_name = "PERCENT")]
-    pub fail_under: Option<f64>,
-}
 
 /// One pack after its cases ran.
 struct TestedPack {
@@ -52,7 +34,7 @@ struct TestedPack {
 ///
 /// # Errors
 /// A file cannot be read or written.
-pub fn run(args: &TestArgs) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &TestArgs) -> anyhow::Result<ExitCode> {
     let stdout = io::stdout();
     let paint = Paint::for_terminal(stdout.is_terminal());
     let mut out = stdout.lock();
@@ -78,7 +60,7 @@ fn run_to(
             }
             Err(problems) => {
                 writeln!(err, "{problems}")?;
-                code = DOES_NOT_COMPILE;
+                code = REFUSED;
             }
         }
     }
@@ -98,7 +80,7 @@ fn run_to(
         .flat_map(|pack| &pack.cases)
         .all(|(_, outcome)| outcome.passed());
     if code == 0 && !(all_passed && is_covered) {
-        code = SOME_FAILED;
+        code = FAILED;
     }
     Ok(code)
 }

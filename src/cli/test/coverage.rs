@@ -63,7 +63,7 @@ pub(super) fn print(pack: &TestedPack, paint: Paint, out: &mut dyn Write) -> io:
 /// Whether the share of rules that fired, over all packs, reaches `wanted` percent.
 pub(super) fn is_enough(
     tested: &[TestedPack],
-    wanted: Option<f64>,
+    wanted: Option<u8>,
     err: &mut dyn Write,
 ) -> io::Result<bool> {
     let Some(wanted) = wanted else {
@@ -72,11 +72,12 @@ pub(super) fn is_enough(
     let fired = tested.iter().map(|pack| pack.coverage.fired()).sum();
     let all = tested.iter().map(|pack| pack.coverage.rules.len()).sum();
     let reached = percent(fired, all);
-    if reached < wanted {
+    let is_enough = reached >= f64::from(wanted);
+    if !is_enough {
         writeln!(err, "error: cases make {reached:.1} % of the rules fire, wanted are {wanted} %")?;
         writeln!(err, "hint: --coverage lists the rules that never fire")?;
     }
-    Ok(reached >= wanted)
+    Ok(is_enough)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "rules are counted in tens")]

@@ -20,11 +20,11 @@ mod tests;
 
 use std::sync::Arc;
 
-use rowbridge_api::{Batch, Identity, Item};
+use rowbridge_api::{Batch, Identity};
 use toml::de::DeTable;
 
-use super::change_json::{BatchWriter, Tables};
-use super::{Evaluator, Mapping, SourceFile, Stamp, Stop};
+use super::change_json::{BatchWriter, Replay, Tables};
+use super::{Mapping, SourceFile, Stop};
 use crate::event::EncodedBatch;
 pub use difference::{Difference, Line, Side, Verdict};
 pub use document::{CaseProblem, Problems};
@@ -144,32 +144,13 @@ impl Case {
 }
 
 fn evaluate(mapping: &Arc<Mapping>, batch: &Batch, out: &mut EncodedBatch) -> Result<(), Stop> {
-    let stamp = Stamp {
-        pipeline: mapping.name().to_owned(),
-        identity: Identity {
-            source: "case".to_owned(),
-            history: "1".to_owned(),
-        },
-        max_record_bytes: MAX_RECORD_BYTES,
+    let identity = Identity {
+        source: "case".to_owned(),
+        history: "1".to_owned(),
     };
-    let mut evaluator = Evaluator::new(Arc::clone(mapping), stamp);
-    let mut transaction = None;
-    let mut unbound = Vec::new();
-    for item in &batch.items {
-        match item {
-            Item::Shape(shape) => unbound.push(Arc::clone(shape)),
-            Item::Begin(begun) => transaction = Some(begun),
-            Item::Change(change) => {
-                let Some(transaction) = transaction else {
-                    continue;
-                };
-                for shape in unbound.drain(..) {
-                    evaluator.bind(&shape, &transaction.position)?;
-                }
-                evaluator.change(batch, transaction, change, out)?;
-            }
-            Item::Commit(_) | Item::SnapshotEnd(_) => transaction = None,
-        }
-    }
-    Ok(())
+    let mut replay = Replay::new(Arc::clone(mapping), identity, MAX_RECORD_BYTES);
+    batch
+        .items
+        .iter()
+        .try_for_each(|item| replay.item(batch, item, out))
 }

@@ -9,6 +9,7 @@
 mod cell;
 mod debezium;
 mod node;
+mod replay;
 mod row_change;
 mod tables;
 #[cfg(test)]
@@ -21,6 +22,7 @@ use rowbridge_api::{Batch, Op, Position};
 pub(crate) use cell::{checked as cell_from_text, from_json as cell_from_json};
 pub(crate) use node::{Node, Object, Problem};
 pub(crate) use row_change::{BatchWriter, OwnedCell, RowChange, TransactionFacts};
+pub use replay::Replay;
 pub use tables::{DeclaredTable, Tables};
 
 /// What is wrong with a line of change JSON. Never carries a row value.
