@@ -5,12 +5,14 @@
 //! - `rowbridge-postgres` (own crate): replication socket -> [`rowbridge_api::Batch`]
 //! - [`mapping`]: a compiled mapping turns a change into encoded events; pure, no IO
 //! - [`event`]: the encoded batch: CloudEvents records as ranges of one buffer
+//! - [`event_json`]: one event as one line of JSON, for `dry-run` and the stdout sink
 //! - [`sink`]: one Kafka transaction per group commit, the position in it
 //! - [`pipeline`]: the loop that holds the invariants of ARCHITECTURE.md
 //! - [`cli`], [`config`], [`http`]: how people and probes reach it
 
 pub mod config;
 pub mod event;
+pub mod event_json;
 pub mod health;
 pub mod http;
 pub mod log;
