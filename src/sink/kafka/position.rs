@@ -31,6 +31,8 @@ const WINDOW_OFFSETS: i64 = 64;
 const WINDOW_GROWTH: i64 = 16;
 /// Longest single wait for the consumer, so that a failed login is noticed soon.
 const POLL: Duration = Duration::from_millis(100);
+/// Pause between two questions to a partition whose leader is being elected.
+const ELECTION_PAUSE: Duration = Duration::from_millis(20);
 
 /// The value of a position record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -205,10 +207,7 @@ impl<'a> Reader<'a> {
         if self.partitions(&topic)?.is_none() {
             return Ok(None);
         }
-        let (low, high) = self
-            .consumer
-            .fetch_watermarks(&topic, PARTITION, self.config.limits.open_timeout())
-            .map_err(|error| self.failed(&format!("reading topic {topic}"), &error))?;
+        let (low, high) = self.watermarks(&topic)?;
         let mut window = WINDOW_OFFSETS;
         let mut start = high;
         while start > low {
@@ -219,6 +218,31 @@ impl<'a> Reader<'a> {
             }
         }
         Ok(None)
+    }
+
+    /// First offset and end of the position topic; waits for a leader while one is being elected.
+    fn watermarks(&self, topic: &str) -> Result<(i64, i64), SinkError> {
+        use RDKafkaErrorCode as Code;
+        let limit = self.config.limits.open_timeout();
+        let deadline = Instant::now() + limit;
+        loop {
+            let error = match self.consumer.fetch_watermarks(topic, PARTITION, limit) {
+                Ok(watermarks) => return Ok(watermarks),
+                Err(error) => error,
+            };
+            let electing = matches!(
+                error.rdkafka_error_code(),
+                Some(
+                    Code::NotLeaderForPartition
+                        | Code::LeaderNotAvailable
+                        | Code::ReplicaNotAvailable
+                )
+            );
+            if !electing || Instant::now() >= deadline {
+                return Err(self.failed(&format!("reading topic {topic}"), &error));
+            }
+            std::thread::sleep(ELECTION_PAUSE);
+        }
     }
 
     /// The value of the last record with the position's key from offset `start` to the end.
