@@ -10,7 +10,13 @@
 //! - [`pipeline`]: the loop that holds the invariants of ARCHITECTURE.md
 //! - [`cli`], [`config`], [`http`]: how people and probes reach it
 
+pub mod config;
 pub mod event;
 pub mod event_json;
+pub mod health;
+pub mod http;
+pub mod log;
 pub mod mapping;
+pub mod metrics;
+pub mod pipeline;
 pub mod sink;

@@ -19,11 +19,11 @@ use anyhow::Context as _;
 use rowbridge_api::{Batch, Identity};
 
 use super::args::DryRunArgs;
-use super::pack;
 use super::paint::Paint;
 use crate::config::Config;
 use crate::mapping::Mapping;
 use crate::mapping::change_json::{ChangeReader, Replay, Tables};
+use crate::pack;
 use crate::refusal::Refusal;
 use input::Lines;
 use session::{Flow, Session};

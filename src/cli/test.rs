@@ -3,6 +3,7 @@
 //! Exit status 0 when every case passes, 1 when one fails or coverage is under the mark, 2 when a mapping
 //! or a case does not compile.
 
+mod case_files;
 mod coverage;
 mod junit;
 mod report;
@@ -15,12 +16,12 @@ use std::sync::Arc;
 use anyhow::Context as _;
 
 use super::args::TestArgs;
-use super::pack;
 use super::paint::Paint;
 use super::{FAILED, REFUSED};
 use crate::mapping::cases::{Case, Outcome, Problems};
 use crate::mapping::change_json::Tables;
 use crate::mapping::{Colour, Mapping};
+use crate::pack;
 use coverage::Coverage;
 
 /// One pack after its cases ran.
@@ -89,7 +90,7 @@ fn run_to(
 /// success the warnings.
 fn test_pack(folder: &Path, paint: Paint) -> anyhow::Result<Result<(TestedPack, String), String>> {
     let pack = pack::read(folder, toml::Table::new())?;
-    let case_files = pack::read_cases(folder)?;
+    let case_files = case_files::read(folder)?;
     let colour = match paint {
         Paint::Plain => Colour::Never,
         Paint::Ansi => Colour::Always,

@@ -1,29 +1,17 @@
-//! Packs on disk: the folder `mappings/<pack>/` as text.
+//! The case files of a pack's folder.
 
 use std::fs;
 use std::path::Path;
 
 use anyhow::Context as _;
 
-use crate::mapping::{Pack, SourceFile};
-
-/// Reads `mapping.toml` and `schema.toml` of the pack in `folder`.
-///
-/// # Errors
-/// A file cannot be read.
-pub(crate) fn read(folder: &Path, params: toml::Table) -> anyhow::Result<Pack> {
-    Ok(Pack {
-        mapping: file(&folder.join("mapping.toml"))?,
-        schema: file(&folder.join("schema.toml"))?,
-        params,
-    })
-}
+use crate::mapping::SourceFile;
 
 /// Reads `cases/*.toml` of the pack in `folder`, by name. A pack without the folder has no cases.
 ///
 /// # Errors
 /// The folder or a file cannot be read.
-pub(crate) fn read_cases(folder: &Path) -> anyhow::Result<Vec<SourceFile>> {
+pub(super) fn read(folder: &Path) -> anyhow::Result<Vec<SourceFile>> {
     let cases = folder.join("cases");
     if !cases.exists() {
         return Ok(Vec::new());

@@ -1,0 +1,37 @@
+//! Logs: text or JSON lines on standard error, colour only on a terminal.
+
+use std::io::{IsTerminal, stderr};
+
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{Log, LogFormat};
+
+/// `log.level` is not a level.
+#[derive(Debug, thiserror::Error)]
+#[error("log.level = \"{level}\" is neither a level nor a list of module=level")]
+pub struct LevelError {
+    level: String,
+    #[source]
+    cause: tracing_subscriber::filter::ParseError,
+}
+
+/// Starts logging for the whole process. A second call changes nothing.
+///
+/// # Errors
+/// [`LevelError`].
+pub fn start(log: &Log) -> Result<(), LevelError> {
+    let filter = EnvFilter::try_new(&log.level).map_err(|cause| LevelError {
+        level: log.level.clone(),
+        cause,
+    })?;
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(stderr)
+        .with_ansi(stderr().is_terminal());
+    // Fails only when a subscriber is there already: in tests, or when embedded.
+    let _started = match log.format {
+        LogFormat::Text => lines.try_init(),
+        LogFormat::Json => lines.json().flatten_event(true).try_init(),
+    };
+    Ok(())
+}

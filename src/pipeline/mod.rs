@@ -1,0 +1,332 @@
+//! The pipeline: one source, one mapping, one sink, exactly once.
+//!
+//! [`run`] is the whole protocol of ARCHITECTURE.md in one function: own the source, open the sink while
+//! the source is held, stream until something ends, start again from the committed checkpoint. There is
+//! no other way to recover, so it is always exercised.
+//!
+//! Three threads work on a session: the source reads and frames (async, on the runtime), the [`mapper`]
+//! turns batches into encoded events, the [`committer`] owns the sink. They are connected by two short
+//! channels whose buffers are recycled; hanging up a channel is how the end of one ends the others.
+
+mod backoff;
+mod committer;
+mod mapper;
+mod meter;
+mod planted;
+mod replay;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rowbridge_api::{
+    Claim, ConsumerGone, Source, SourceError, SourceIo, SourceStatus, State, batch_channel,
+};
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::health::Peer;
+use crate::mapping::{Evaluator, Mapping, Stamp, Stop};
+use crate::sink::{Sink, SinkError};
+pub use meter::Meters;
+
+/// The bounds of a pipeline.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Batches between the source and the mapper; with the connector's batch size this bounds the bytes.
+    pub channel_batches: usize,
+    /// Encoded batches between the mapper and the committer.
+    pub encoded_batches: usize,
+    /// Least time from the end of one commit to the next.
+    pub commit_min_interval: Duration,
+    /// A commit takes no further batch once it holds so many records.
+    pub commit_max_records: usize,
+    /// A commit takes no further batch once it is so old.
+    pub commit_max_age: Duration,
+    /// Longest record in bytes.
+    pub max_record_bytes: usize,
+    pub backoff_min: Duration,
+    pub backoff_max: Duration,
+    /// How often a standby looks whether the source is free.
+    pub standby_poll: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            channel_batches: 4,
+            encoded_batches: 4,
+            commit_min_interval: Duration::from_millis(2),
+            commit_max_records: 20_000,
+            commit_max_age: Duration::from_millis(500),
+            max_record_bytes: 1 << 20,
+            backoff_min: Duration::from_millis(100),
+            backoff_max: Duration::from_secs(10),
+            standby_poll: Duration::from_millis(500),
+        }
+    }
+}
+
+/// What a pipeline runs.
+pub struct Plan<M> {
+    /// Its name: slot, publication, topics and transactional id derive from it.
+    pub pipeline: String,
+    pub mapping: Arc<Mapping>,
+    pub limits: Limits,
+    /// Makes a sink; called for every session, because a sink does not survive an error.
+    pub make_sink: Arc<M>,
+    pub meters: Meters,
+    pub shutdown: CancellationToken,
+}
+
+/// The pipeline stopped and will not go on by itself.
+#[derive(Debug, thiserror::Error)]
+#[error("{state}: {problem}")]
+pub struct Refusal {
+    pub state: State,
+    /// What happened, where, and what is lost.
+    pub problem: String,
+    /// The commands to choose from.
+    pub hint: String,
+}
+
+/// How a session ended without being asked to.
+enum Ended {
+    Refused(Refusal),
+    Transient { peer: Peer, problem: String },
+}
+
+/// Runs the pipeline until `plan.shutdown`, through any number of sessions.
+///
+/// # Errors
+/// A state that does not pass by itself. Everything before it is published and acknowledged.
+pub async fn run<D, S, M>(source: &mut D, plan: &Plan<M>) -> Result<(), Refusal>
+where
+    D: Source,
+    S: Sink,
+    M: Fn() -> Result<S, SinkError> + Send + Sync + 'static,
+{
+    let mut delays = backoff::delays(&plan.limits);
+    while !plan.shutdown.is_cancelled() {
+        let commits_before = plan.meters.commits();
+        match session(source, plan).await {
+            Ok(()) => plan.meters.stopping(),
+            Err(Ended::Refused(refusal)) => {
+                plan.meters.refused(&refusal);
+                return Err(refusal);
+            }
+            Err(Ended::Transient { peer, problem }) => {
+                if plan.meters.commits() > commits_before {
+                    delays = backoff::delays(&plan.limits); // It worked in between: a new row of failures.
+                }
+                let pause = delays.next().unwrap_or(plan.limits.backoff_max);
+                plan.meters.retrying(peer, &problem, pause);
+                let _ = tokio::time::timeout(pause, plan.shutdown.cancelled()).await;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// One life from owning the source to the end of the stream.
+async fn session<D, S, M>(source: &mut D, plan: &Plan<M>) -> Result<(), Ended>
+where
+    D: Source,
+    S: Sink,
+    M: Fn() -> Result<S, SinkError> + Send + Sync + 'static,
+{
+    let Some(claim) = own(source, plan).await? else {
+        return Ok(());
+    };
+    let (Claim::Owned(identity) | Claim::Fresh(identity)) = claim.clone() else {
+        unreachable!("standby is waited out")
+    };
+
+    let stop = plan.shutdown.child_token();
+    let _stop_when_dropped = stop.clone().drop_guard();
+    let (encoded, received_encoded) = std::sync::mpsc::sync_channel(plan.limits.encoded_batches);
+    let (recycle_encoded, emptied_encoded) =
+        std::sync::mpsc::sync_channel(plan.limits.encoded_batches + 2);
+    let (begin, begins) = oneshot::channel();
+    let (acked, acks) = watch::channel(None);
+    let channels = committer::Channels {
+        encoded: received_encoded,
+        emptied: recycle_encoded,
+        begin,
+        acked,
+    };
+    let committer = spawn_committer(plan, claim, channels, stop.clone());
+
+    let begin = tokio::select! {
+        begin = begins => match begin {
+            Ok(begin) => begin,
+            Err(_hung_up) => return join(committer).await.map_err(Ended::from),
+        },
+        lost = source.hold() => {
+            stop.cancel();
+            let _ = join(committer).await;
+            return Err(lost.map_or_else(Ended::from, |never| match never {}));
+        }
+    };
+    plan.meters.begun(&begin, plan.mapping.hash());
+
+    let (out, batches, recycle) = batch_channel(plan.limits.channel_batches);
+    let stamp = Stamp {
+        pipeline: plan.pipeline.clone(),
+        identity,
+        max_record_bytes: plan.limits.max_record_bytes,
+    };
+    let evaluator = Evaluator::new(Arc::clone(&plan.mapping), stamp);
+    let channels = mapper::Channels {
+        batches,
+        emptied_batches: recycle,
+        encoded,
+        emptied_encoded,
+    };
+    let mapper = spawn_mapper(
+        plan,
+        mapper::Mapper::new(evaluator, begin.progress),
+        channels,
+    );
+
+    let tables = plan.mapping.needs().to_vec();
+    let (status, statuses) = watch::channel(SourceStatus::default());
+    let io = SourceIo {
+        start: begin.start,
+        tables,
+        out,
+        acked: acks,
+        status,
+        shutdown: plan.shutdown.clone(),
+    };
+    // Each ends when its input hangs up, so all three are waited for; the first cause is the furthest one.
+    let (sourced, ()) = tokio::join!(source.run(io), plan.meters.follow(statuses));
+    let mapped = join(mapper).await;
+    let committed = join(committer).await;
+    committed?;
+    mapped?;
+    sourced.map_err(Ended::from)
+}
+
+/// Waits until this instance is the only reader; nothing if shutdown comes first.
+async fn own<D: Source, M>(source: &mut D, plan: &Plan<M>) -> Result<Option<Claim>, Ended> {
+    loop {
+        let claim = tokio::select! {
+            claim = source.own() => claim?,
+            () = plan.shutdown.cancelled() => return Ok(None),
+        };
+        let Claim::Standby { holder } = &claim else {
+            return Ok(Some(claim));
+        };
+        plan.meters.standby(holder);
+        let _ = tokio::time::timeout(plan.limits.standby_poll, plan.shutdown.cancelled()).await;
+    }
+}
+
+fn spawn_committer<S, M>(
+    plan: &Plan<M>,
+    claim: Claim,
+    channels: committer::Channels,
+    stop: CancellationToken,
+) -> JoinHandle<Result<(), SinkError>>
+where
+    S: Sink,
+    M: Fn() -> Result<S, SinkError> + Send + Sync + 'static,
+{
+    let make_sink = Arc::clone(&plan.make_sink);
+    let limits = plan.limits.clone();
+    let (Claim::Owned(identity) | Claim::Fresh(identity)) = &claim else {
+        unreachable!("standby is waited out")
+    };
+    let mut meter = plan.meters.committer(identity.clone());
+    tokio::task::spawn_blocking(move || {
+        committer::run(&*make_sink, &claim, channels, &limits, &stop, &mut meter)
+    })
+}
+
+fn spawn_mapper<M>(
+    plan: &Plan<M>,
+    mapper: mapper::Mapper,
+    channels: mapper::Channels,
+) -> JoinHandle<Result<(), Stop>> {
+    let mut meter = plan.meters.mapper();
+    tokio::task::spawn_blocking(move || mapper::run(mapper, channels, &mut meter))
+}
+
+/// The result of a session's thread; its panic is ours.
+async fn join<T>(thread: JoinHandle<T>) -> T {
+    match thread.await {
+        Ok(result) => result,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(cancelled) => unreachable!("a session's thread is never cancelled: {cancelled}"),
+        },
+    }
+}
+
+impl From<SourceError> for Ended {
+    fn from(error: SourceError) -> Self {
+        match error {
+            SourceError::Refused {
+                state,
+                problem,
+                hint,
+            } => Self::Refused(Refusal {
+                state,
+                problem,
+                hint,
+            }),
+            SourceError::Transient { problem, cause } => {
+                let problem = cause.map_or(problem.clone(), |cause| format!("{problem}: {cause}"));
+                Self::Transient {
+                    peer: Peer::Source,
+                    problem,
+                }
+            }
+        }
+    }
+}
+
+impl From<SinkError> for Ended {
+    fn from(error: SinkError) -> Self {
+        match error {
+            SinkError::Refused {
+                state,
+                problem,
+                hint,
+            } => Self::Refused(Refusal {
+                state,
+                problem,
+                hint,
+            }),
+            other => Self::Transient {
+                peer: Peer::Sink,
+                problem: other.to_string(),
+            },
+        }
+    }
+}
+
+impl From<Stop> for Ended {
+    fn from(
+        Stop {
+            state,
+            problem,
+            hint,
+        }: Stop,
+    ) -> Self {
+        Self::Refused(Refusal {
+            state,
+            problem,
+            hint,
+        })
+    }
+}
+
+impl From<ConsumerGone> for Ended {
+    fn from(gone: ConsumerGone) -> Self {
+        Self::from(SourceError::from(gone))
+    }
+}

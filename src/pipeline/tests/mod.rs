@@ -1,0 +1,1 @@
+//! The pipeline between a model source and a model Kafka, broken at every step.

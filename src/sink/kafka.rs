@@ -1,1 +1,0 @@
-//! The Kafka sink: events, quarantine and position in one transaction.

@@ -1,0 +1,314 @@
+//! The Kafka sink: events, quarantine and position in one transaction.
+//!
+//! The only place that knows rdkafka. Blocking, on one thread: [`KafkaSink::open`] refuses strangers, fences
+//! earlier producers and reads the position; [`KafkaSink::write`] queues records; [`KafkaSink::commit`]
+//! waits until they are on the brokers, commits, and says honestly if the outcome is open.
+//!
+//! - [`properties`]: librdkafka's properties, the user's and ours
+//! - `producer`: one transactional producer
+//! - [`position`]: the position record and the client that reads it back
+//! - `topics`: what topics should be; creating and comparing them
+//! - `check`: rights and settings, without writing anything
+//! - [`operator`]: what people do by hand: show or set the position, delete topics
+//! - `verdict`, `commands`, `alarms`: what an error means, what to do about it, what clients say aside
+//!
+//! What is deliberately absent: retries (any error ends the sink's life and the pipeline opens a new one),
+//! a consumer group, and per-record acknowledgements.
+
+mod alarms;
+mod check;
+mod commands;
+pub mod operator;
+pub mod position;
+mod producer;
+pub mod properties;
+mod topics;
+mod verdict;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rowbridge_api::{Finding, Identity, State};
+
+use self::position::{PositionRecord, Reader, Recorded};
+use self::producer::{Names, Transactions};
+use self::properties::Properties;
+use crate::event::EncodedBatch;
+use crate::mapping::{Mapping, Topic};
+use crate::sink::{Checkpoint, Opened, Progress, Sink, SinkError};
+
+/// Where a pipeline publishes.
+#[derive(Clone, Debug)]
+pub struct KafkaConfig {
+    /// The pipeline's name, which names the transactional id and the topics of its own.
+    pub pipeline: String,
+    /// `host:port`, comma separated.
+    pub brokers: String,
+    pub properties: Properties,
+    /// Whether missing topics are created, or refused with the command that does.
+    pub create_topics: bool,
+    /// Replicas of topics that are created; overrides the mapping.
+    pub replication: Option<u16>,
+    /// Longest record (key, value and headers) that the mapper lets through.
+    pub max_record_bytes: usize,
+    pub limits: KafkaLimits,
+}
+
+/// How long the sink waits for the brokers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KafkaLimits {
+    /// Longest wait for one step of opening: a first answer, the position, the transactional id.
+    pub open_timeout_ms: u64,
+    /// A commit slower than this counts as ambiguous whatever it returned.
+    pub commit_suspect_ms: u64,
+    /// After this the brokers abort a transaction, and records that were not taken are given up.
+    pub transaction_timeout_ms: u64,
+}
+
+impl Default for KafkaLimits {
+    fn default() -> Self {
+        Self {
+            open_timeout_ms: 10_000,
+            commit_suspect_ms: 5_000,
+            transaction_timeout_ms: 60_000,
+        }
+    }
+}
+
+impl KafkaLimits {
+    fn open_timeout(&self) -> Duration {
+        Duration::from_millis(self.open_timeout_ms)
+    }
+
+    fn commit_suspect(&self) -> Duration {
+        Duration::from_millis(self.commit_suspect_ms)
+    }
+}
+
+impl KafkaConfig {
+    /// `rowbridge.<pipeline>.position`.
+    #[must_use]
+    pub fn position_topic(&self) -> String {
+        format!("rowbridge.{}.position", self.pipeline)
+    }
+
+    /// `rowbridge.<pipeline>.quarantine`.
+    #[must_use]
+    pub fn quarantine_topic(&self) -> String {
+        format!("rowbridge.{}.quarantine", self.pipeline)
+    }
+
+    /// `rowbridge.<pipeline>`.
+    #[must_use]
+    pub fn transactional_id(&self) -> String {
+        format!("rowbridge.{}", self.pipeline)
+    }
+
+    fn topics_of_its_own(&self) -> [String; 2] {
+        [self.position_topic(), self.quarantine_topic()]
+    }
+}
+
+/// What is published, as the mapping declares it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// [`Mapping::topics`].
+    pub topics: Vec<Topic>,
+    /// [`Mapping::header_names`].
+    pub header_names: Vec<String>,
+    /// [`Mapping::hash`].
+    pub mapping_hash: String,
+}
+
+impl Published {
+    #[must_use]
+    pub fn of(mapping: &Mapping) -> Self {
+        Self {
+            topics: mapping.topics().to_vec(),
+            header_names: mapping.header_names().to_vec(),
+            mapping_hash: mapping.hash().to_owned(),
+        }
+    }
+}
+
+/// Publishes a pipeline's events and its position in Kafka transactions.
+///
+/// Its methods block, and must not be called where a tokio task runs.
+pub struct KafkaSink {
+    config: Arc<KafkaConfig>,
+    published: Published,
+    names: Names,
+    life: Option<Life>,
+}
+
+/// From open to the first error.
+struct Life {
+    transactions: Transactions,
+    source: Identity,
+    kafka_cluster: String,
+    partitions_of_topics: BTreeMap<String, u32>,
+}
+
+impl KafkaSink {
+    #[must_use]
+    pub fn new(config: KafkaConfig, published: Published) -> Self {
+        let names = Names {
+            topics: published
+                .topics
+                .iter()
+                .map(|topic| topic.name.clone())
+                .collect(),
+            quarantine: config.quarantine_topic(),
+            headers: published.header_names.clone(),
+        };
+        Self {
+            config: Arc::new(config),
+            published,
+            names,
+            life: None,
+        }
+    }
+
+    /// What would keep the sink from working, all at once. Writes nothing and fences nobody.
+    ///
+    /// # Errors
+    /// The brokers cannot be reached, or stopped answering.
+    pub fn check(&self) -> Result<Vec<Finding>, SinkError> {
+        check::check(&self.config, &self.published)
+    }
+
+    fn begin_life(&mut self, source: &Identity) -> Result<(Life, Option<Recorded>), SinkError> {
+        let config = &self.config;
+        let reader = Reader::connect(config)?;
+        let kafka_cluster = reader.cluster_id()?;
+        let before = reader.position()?;
+        compare(config, &reader, before.as_ref(), source, &kafka_cluster)?;
+        let partitions_of_topics = topics::ensure(&reader, config, &self.published)?;
+        let transactions = Transactions::fence(config)?;
+        // Only now nobody else writes: what was read before may be old, or another's.
+        let recorded = reader.position()?;
+        compare(config, &reader, recorded.as_ref(), source, &kafka_cluster)?;
+        let life = Life {
+            transactions,
+            source: source.clone(),
+            kafka_cluster,
+            partitions_of_topics,
+        };
+        Ok((life, recorded))
+    }
+
+    fn life(&mut self) -> Result<&mut Life, SinkError> {
+        self.life.as_mut().ok_or_else(|| SinkError::Transient {
+            problem: "the Kafka sink is not open".to_owned(),
+        })
+    }
+}
+
+impl Sink for KafkaSink {
+    fn open(&mut self, source: &Identity) -> Result<Opened, SinkError> {
+        self.life = None;
+        let (life, recorded) = self.begin_life(source)?;
+        self.life = Some(life);
+        Ok(match recorded {
+            None => Opened::First,
+            Some(recorded) => Opened::Resume(recorded.checkpoint),
+        })
+    }
+
+    fn write(&mut self, batch: &EncodedBatch) -> Result<(), SinkError> {
+        let recorded_time = now();
+        let life = self.life.as_mut().ok_or_else(|| SinkError::Transient {
+            problem: "the Kafka sink is not open".to_owned(),
+        })?;
+        life.transactions.write(batch, &self.names, &recorded_time)
+    }
+
+    fn commit(&mut self, progress: &Progress) -> Result<(), SinkError> {
+        let topic = self.config.position_topic();
+        let mapping_hash = self.published.mapping_hash.clone();
+        let life = self.life()?;
+        let checkpoint = Checkpoint {
+            progress: progress.clone(),
+            source: life.source.clone(),
+            mapping_hash,
+            partitions_of_topics: life.partitions_of_topics.clone(),
+        };
+        let record = PositionRecord::new(&checkpoint, &life.kafka_cluster, now());
+        life.transactions
+            .commit(&topic, position::KEY, &record.encode())
+    }
+}
+
+/// RFC 3339 with microseconds, UTC.
+fn now() -> String {
+    format!("{:.6}", jiff::Timestamp::now())
+}
+
+/// Whether the recorded position may be gone on from here: same source, same cluster, same placement of keys.
+fn compare(
+    config: &KafkaConfig,
+    reader: &Reader<'_>,
+    recorded: Option<&Recorded>,
+    source: &Identity,
+    kafka_cluster: &str,
+) -> Result<(), SinkError> {
+    let Some(Recorded { record, checkpoint }) = recorded else {
+        return Ok(());
+    };
+    let topic = config.position_topic();
+    let refused = |state, problem, hint| {
+        Err(SinkError::Refused {
+            state,
+            problem,
+            hint,
+        })
+    };
+    let (ours, theirs) = (&source.source, &checkpoint.source.source);
+    if ours != theirs {
+        return refused(
+            State::WrongSource,
+            format!(
+                "the pipeline {} publishes {theirs}, and this is {ours}; nothing was touched",
+                config.pipeline
+            ),
+            "give this pipeline another name, or correct the source's url; if the old source is \
+             gone for good, `rowbridge drop --topics` removes what is left of it"
+                .to_owned(),
+        );
+    }
+    if record.kafka_cluster != kafka_cluster {
+        return refused(
+            State::PositionLost,
+            format!(
+                "the position in {topic} was written in the Kafka cluster {}, and this is {kafka_cluster}: \
+                 a copied topic does not tell which events this cluster has",
+                record.kafka_cluster
+            ),
+            "correct sink.kafka.brokers, or adopt the cluster: `rowbridge position set LSN` with the \
+             position whose events are all here, or `rowbridge position set --snapshot`"
+                .to_owned(),
+        );
+    }
+    let mut changed = Vec::new();
+    for (topic, recorded) in &checkpoint.partitions_of_topics {
+        let actual = reader.partitions(topic)?.unwrap_or(0);
+        if actual != *recorded {
+            changed.push(format!("{topic} from {recorded} to {actual}"));
+        }
+    }
+    if changed.is_empty() {
+        return Ok(());
+    }
+    refused(
+        State::PartitionsChanged,
+        format!(
+            "the number of partitions changed: {}; events of one key would be split over two partitions, \
+             without order between them",
+            changed.join(", ")
+        ),
+        "restore the topic, or, once its consumers have read what is there, accept the new placement \
+         with `rowbridge position set` and the position that `rowbridge position show` prints"
+            .to_owned(),
+    )
+}

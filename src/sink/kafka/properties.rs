@@ -1,0 +1,272 @@
+//! librdkafka properties: the user's, checked, and ours, which the guarantee rests on.
+//!
+//! Everything is passed through but what would break exactly-once or contradict another key; those are
+//! refused by name with the reason. Secrets may come from a file (`"sasl.password_file" = "/run/..."`) and
+//! never show in `Debug` or in an error.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs;
+
+use rdkafka::ClientConfig;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::KafkaError;
+
+use super::KafkaConfig;
+
+/// Properties that may not be set, and why.
+const REFUSED: &[(&[&str], &str)] = &[
+    (
+        &["bootstrap.servers", "metadata.broker.list"],
+        "the brokers are named by sink.kafka.brokers",
+    ),
+    (
+        &["transactional.id"],
+        "it is rowbridge.<pipeline>: another one would not fence the instance that ran before",
+    ),
+    (
+        &["enable.idempotence", "enable.gapless.guarantee"],
+        "transactions need the idempotent producer as it is",
+    ),
+    (
+        &["acks", "request.required.acks", "required.acks"],
+        "a commit must be on all in-sync replicas before the source is acknowledged",
+    ),
+    (
+        &["retries", "message.send.max.retries"],
+        "a record is sent again until its transaction times out",
+    ),
+    (
+        &[
+            "partitioner",
+            "sticky.partitioning.linger.ms",
+            "queuing.strategy",
+        ],
+        "keys are placed with Kafka's murmur2, in order, so that Java producers and consumers agree",
+    ),
+    (
+        &[
+            "transaction.timeout.ms",
+            "message.timeout.ms",
+            "delivery.timeout.ms",
+        ],
+        "it follows from the limits of the pipeline's transactions",
+    ),
+    (
+        &["delivery.report.only.error", "dr_cb", "dr_msg_cb"],
+        "the sink counts on the delivery reports it asks for",
+    ),
+    (
+        &[
+            "isolation.level",
+            "enable.auto.commit",
+            "auto.commit.enable",
+            "enable.auto.offset.store",
+            "auto.offset.reset",
+            "enable.partition.eof",
+            "group.id",
+            "group.instance.id",
+            "group.protocol",
+        ],
+        "it decides how the position is read back, which must see committed records and all of them",
+    ),
+    (
+        &["allow.auto.create.topics"],
+        "topics are created by sink.kafka.create_topics, with the partitions the mapping declares",
+    ),
+    (
+        &["test.mock.num.brokers", "test.mock.broker.rtt"],
+        "a simulated cluster has neither fencing nor isolation",
+    ),
+];
+
+/// Properties whose value is a secret. Each may be given as `<name>_file` instead.
+const SECRET: &[&str] = &[
+    "sasl.password",
+    "ssl.key.password",
+    "ssl.key.pem",
+    "ssl.keystore.password",
+    "sasl.oauthbearer.config",
+    "sasl.oauthbearer.client.secret",
+];
+
+/// Records librdkafka holds for us. With eleven headers each costs about 2 KiB there, so that this, and not
+/// the byte limit beside it, bounds the memory; the brokers' round trip fills a tenth of it.
+const QUEUE_RECORDS: &str = "10000";
+/// Value bytes librdkafka holds for us, in KiB.
+const QUEUE_KIB: &str = "8192";
+/// How long librdkafka waits for a batch to fill, in ms. The sink drains before it commits, so any wait
+/// would be added to every commit; under load batches fill while earlier ones are on the way.
+const LINGER_MS: &str = "0";
+/// librdkafka's own limit for one record, and the least we set, in bytes.
+const MESSAGE_BYTES_MIN: usize = 1_000_000;
+/// What a record batch of one record adds to key, value and headers, in bytes, generously.
+pub(super) const MESSAGE_OVERHEAD_BYTES: usize = 512;
+
+/// One property that cannot be used. Never carries its value.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("sink.kafka.properties.\"{name}\": {reason}")]
+pub struct PropertyProblem {
+    pub name: String,
+    pub reason: String,
+}
+
+/// The user's librdkafka properties, each one known, allowed and of the right type; secrets read from
+/// their files.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Properties(BTreeMap<String, String>);
+
+impl fmt::Debug for Properties {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map()
+            .entries(self.0.iter().map(|(name, value)| {
+                let value = if SECRET.contains(&name.as_str()) {
+                    "<secret>"
+                } else {
+                    value
+                };
+                (name, value)
+            }))
+            .finish()
+    }
+}
+
+impl Properties {
+    /// Checks `given` and reads the files it names.
+    ///
+    /// # Errors
+    /// Every property that is refused, unknown, of the wrong type, or whose file cannot be read.
+    pub fn checked(given: &BTreeMap<String, String>) -> Result<Self, Vec<PropertyProblem>> {
+        let mut accepted = BTreeMap::new();
+        let mut problems = Vec::new();
+        for (name, value) in given {
+            match resolve(name, value) {
+                Ok((name, _))
+                    if given.contains_key(&format!("{name}_file")) && given.contains_key(&name) =>
+                {
+                    problems.push(PropertyProblem {
+                        reason: format!("given twice, here and as {name}_file"),
+                        name,
+                    });
+                }
+                Ok((name, value)) => {
+                    accepted.insert(name, value);
+                }
+                Err(reason) => problems.push(PropertyProblem {
+                    name: name.clone(),
+                    reason,
+                }),
+            }
+        }
+        problems.dedup();
+        if problems.is_empty() {
+            Ok(Self(accepted))
+        } else {
+            Err(problems)
+        }
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+}
+
+/// The property that `name = value` sets, or why it sets none.
+fn resolve(name: &str, value: &str) -> Result<(String, String), String> {
+    if let Some((_, reason)) = REFUSED.iter().find(|(names, _)| names.contains(&name)) {
+        return Err((*reason).to_owned());
+    }
+    if let Some(secret) = name.strip_suffix("_file")
+        && SECRET.contains(&secret)
+    {
+        let text = fs::read_to_string(value).map_err(|error| format!("{value}: {error}"))?;
+        let text = text.trim_end_matches(['\n', '\r']).to_owned();
+        return Ok((secret.to_owned(), text));
+    }
+    let mut alone = ClientConfig::new();
+    alone.set(name, value);
+    match alone.create_native_config() {
+        Ok(_) => Ok((name.to_owned(), value.to_owned())),
+        Err(error) => Err(config_problem(name, value, error)),
+    }
+}
+
+/// librdkafka's objection to a property, without the value where it is a secret.
+fn config_problem(name: &str, value: &str, error: KafkaError) -> String {
+    let text = match error {
+        KafkaError::ClientConfig(_, text, _, _) => text,
+        other => other.to_string(),
+    };
+    if text.starts_with("No such configuration property") {
+        return "librdkafka has no such property".to_owned();
+    }
+    if SECRET.contains(&name) && !value.is_empty() {
+        return text.replace(value, "<secret>");
+    }
+    text
+}
+
+/// What every client of ours has in common.
+fn client(config: &KafkaConfig) -> ClientConfig {
+    let mut client = ClientConfig::new();
+    client
+        .set_log_level(RDKafkaLogLevel::Info)
+        .set("client.id", format!("rowbridge-{}", config.pipeline))
+        // Small answers must not wait for more bytes; librdkafka's default has been both.
+        .set("socket.nagle.disable", "true")
+        // A broker that restarts is back in seconds; waiting longer than that for it helps nobody.
+        .set("reconnect.backoff.ms", "50")
+        .set("reconnect.backoff.max.ms", "1000");
+    for (name, value) in &config.properties.0 {
+        client.set(name, value);
+    }
+    client
+        .set("bootstrap.servers", &config.brokers)
+        .set("allow.auto.create.topics", "false");
+    client
+}
+
+/// The client that reads the position and describes topics.
+pub(super) fn consumer(config: &KafkaConfig) -> ClientConfig {
+    let mut client = client(config);
+    client
+        // Never joined: librdkafka wants a name before it lets a consumer be assigned.
+        .set("group.id", format!("rowbridge.{}", config.pipeline))
+        .set("enable.auto.commit", "false")
+        .set("isolation.level", "read_committed")
+        .set("enable.partition.eof", "true")
+        .set("auto.offset.reset", "earliest")
+        .set("fetch.wait.max.ms", "10");
+    client
+}
+
+/// The client that creates, describes and deletes topics.
+pub(super) fn admin(config: &KafkaConfig) -> ClientConfig {
+    client(config)
+}
+
+/// The client that publishes, under `transactional_id`.
+pub(super) fn producer(config: &KafkaConfig, transactional_id: &str) -> ClientConfig {
+    let mut producer = ClientConfig::new();
+    let message_bytes = MESSAGE_BYTES_MIN.max(config.max_record_bytes + MESSAGE_OVERHEAD_BYTES);
+    let timeout_ms = config.limits.transaction_timeout_ms.to_string();
+    producer
+        .set("linger.ms", LINGER_MS)
+        .set("queue.buffering.max.messages", QUEUE_RECORDS)
+        .set("queue.buffering.max.kbytes", QUEUE_KIB)
+        .set("message.max.bytes", message_bytes.to_string());
+    for (name, value) in client(config).config_map() {
+        producer.set(name, value);
+    }
+    producer
+        .set_log_level(RDKafkaLogLevel::Info)
+        .set("transactional.id", transactional_id)
+        .set("enable.idempotence", "true")
+        .set("acks", "all")
+        .set("partitioner", "murmur2_random")
+        .set("transaction.timeout.ms", &timeout_ms)
+        .set("message.timeout.ms", &timeout_ms)
+        // Success is known from the count of records in flight; a report of each would only cost.
+        .set("delivery.report.only.error", "true");
+    producer
+}

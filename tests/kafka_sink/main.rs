@@ -1,0 +1,7 @@
+//! The Kafka sink against a real Kafka: the exactly-once protocol, its faults, and its cost.
+#![cfg(feature = "kafka")]
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod bed;
+mod protocol;
+mod topics;

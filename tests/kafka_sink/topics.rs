@@ -1,0 +1,1 @@
+//! Topics created, compared, and changed under a pipeline.
