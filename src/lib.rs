@@ -9,7 +9,9 @@
 //! - [`sink`]: one Kafka transaction per group commit, the position in it
 //! - [`pipeline`]: the loop that holds the invariants of ARCHITECTURE.md
 //! - [`cli`], [`config`], [`http`]: how people and probes reach it
+//! - [`health`], [`metrics`], [`mod@log`], [`refusal`]: what it tells about itself
 
+pub mod cli;
 pub mod config;
 pub mod event;
 pub mod event_json;
@@ -19,4 +21,6 @@ pub mod log;
 pub mod mapping;
 pub mod metrics;
 pub mod pipeline;
+pub mod pack;
+pub mod refusal;
 pub mod sink;

@@ -335,8 +335,8 @@ impl Live {
 
     fn encode_state(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let mut metric = encoder.encode_descriptor(
-            "rowbridge_pipeline_state",
-            "1 for what the pipeline does, 0 for everything else; terminal states in capitals",
+            "pipeline_state",
+            "1 for what the pipeline does, 0 for everything else; terminal states in capitals.",
             None,
             MetricType::Gauge,
         )?;
@@ -360,8 +360,8 @@ impl Live {
             return Ok(());
         };
         let mut metric = encoder.encode_descriptor(
-            "rowbridge_position",
-            "The last committed position",
+            "position",
+            "The last committed position.",
             None,
             MetricType::Info,
         )?;
@@ -378,8 +378,8 @@ impl Collector for Live {
         self.encode_state(&mut encoder)?;
         self.encode_place(&mut encoder)?;
         let metric = encoder.encode_descriptor(
-            "rowbridge_source_lag_seconds",
-            "Age of the oldest source commit that was received and is not yet visible in Kafka; 0 if none",
+            "source_lag_seconds",
+            "Age of the oldest source commit that was received and is not yet visible in Kafka; 0 if none.",
             None,
             MetricType::Gauge,
         )?;
@@ -425,7 +425,11 @@ mod tests {
         };
         metrics.position(&Position::new(0x16_B374_D848), &source);
         health.set(Phase::Streaming);
-        insta::assert_snapshot!(metrics.render());
+        // Families come in the order of a hash map.
+        let text = metrics.render();
+        let mut lines: Vec<_> = text.lines().collect();
+        lines.sort_by_key(|line| (!line.starts_with('#'), *line));
+        insta::assert_snapshot!(lines.join("\n"));
     }
 
     #[test]

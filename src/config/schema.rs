@@ -150,7 +150,7 @@ pub(super) const KEYS: &[Key] = keys! {
         "Longest wait for a connection, its TLS handshake and its authentication.";
     "source.postgres.wal_sender_timeout_ms": Integer(1_000..=60 * MINUTE_MS), Default("60000"),
         "`wal_sender_timeout` of our replication session: after this silence the server ends it, and we take the server for dead.";
-    "source.postgres.idle_commit_interval_ms": Integer(100..=60 * MINUTE_MS), Default("10000"),
+    "source.postgres.idle_commit_interval_ms": Integer(100..=60 * MINUTE_MS), Default("5000"),
         "How often the position is committed while no captured table changes but the rest of the server does, so that its WAL can be freed.";
 
     "sink.kafka.brokers": Text, RequiredInTable,

@@ -1,6 +1,6 @@
 //! Golden diagnostics, layering, and that the schema and the types agree.
 
-use super::schema::{self, Kind, Presence};
+use super::schema::Kind;
 use super::*;
 
 const SMALLEST: &str = r#"
@@ -231,7 +231,7 @@ fn types_and_schema_have_the_same_keys() {
     // Every key of the schema, given at once, must be accepted by the types, and every default too.
     for sink in ["sink.kafka", "sink.stdout"] {
         let mut root = toml::Table::new();
-        for key in schema::KEYS {
+        for key in KEYS {
             if key.path.starts_with("sink.") && !key.path.starts_with(sink) {
                 continue;
             }
@@ -259,7 +259,7 @@ fn defaults_pass_their_own_validation() {
         "sink.kafka.create_topics = true\n[sink.kafka]",
     );
     text = text.replace("sink.kafka.create_topics = true\n", "");
-    for key in schema::KEYS {
+    for key in KEYS {
         if let Presence::Default(value) = key.presence {
             let variable = key.variable();
             let value = value.trim_matches('"');

@@ -1,0 +1,151 @@
+//! The command line: one module per command, errors and exit codes for all of them here.
+//!
+//! Data goes to standard output, logs and errors to standard error. Exit codes: 0 done, 1 failed,
+//! 2 refused or invalid; commands that differ say so in their help.
+
+mod args;
+mod run;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::config::{Config, ConfigError};
+use crate::log;
+use crate::mapping::Diagnostics;
+use crate::refusal::Refusal;
+
+use args::{Cli, Command};
+
+/// Exit code of what failed and may pass when tried again.
+pub(crate) const FAILED: u8 = 1;
+/// Exit code of what was refused, or is invalid.
+pub(crate) const REFUSED: u8 = 2;
+
+/// Does what the process's arguments say, and tells how it ended.
+#[must_use]
+pub fn main() -> ExitCode {
+    // `parse` answers wrong arguments itself, with exit code 2.
+    let cli = Cli::parse();
+    finish(dispatch(cli))
+}
+
+fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let config = cli.config.as_deref();
+        match cli.command {
+            Command::Run => Box::pin(run::run(load(config)?)).await,
+            Command::Check(_)
+            | Command::DryRun(_)
+            | Command::Test(_)
+            | Command::Position { .. }
+            | Command::Drop(_) => {
+                anyhow::bail!("not built yet")
+            }
+        }
+    })
+}
+
+/// Reads the configuration and starts logging as it says.
+fn load(named: Option<&Path>) -> anyhow::Result<Config> {
+    let config = Config::load(named)?;
+    log::start(&config.log).map_err(|error| {
+        let hint = "use error, warn, info, debug or trace, or module=level separated by commas";
+        anyhow::Error::from(Refusal::invalid(error.to_string(), hint))
+    })?;
+    Ok(config)
+}
+
+#[allow(
+    clippy::print_stderr,
+    reason = "the one place that reports how a command ended"
+)]
+fn finish(result: anyhow::Result<ExitCode>) -> ExitCode {
+    result.unwrap_or_else(|error| {
+        eprintln!("{}", describe(&error));
+        ExitCode::from(exit_code(&error))
+    })
+}
+
+/// `error:`, then what caused it, then what to do.
+fn describe(error: &anyhow::Error) -> String {
+    let mut text = format!("error: {error}");
+    for cause in error.chain().skip(1) {
+        text.push_str(&format!("\n  caused by: {cause}"));
+    }
+    let refusal = error
+        .chain()
+        .find_map(|cause| cause.downcast_ref::<Refusal>());
+    let hint =
+        refusal
+            .map(|refusal| refusal.hint.as_str())
+            .or_else(|| match error.downcast_ref() {
+                Some(ConfigError::NoFile) => {
+                    Some("name one with -c FILE; docs/configuration.md describes it")
+                }
+                _ => None,
+            });
+    if let Some(hint) = hint.filter(|hint| !hint.is_empty()) {
+        text.push_str(&format!("\nhint: {hint}"));
+    }
+    text
+}
+
+fn exit_code(error: &anyhow::Error) -> u8 {
+    let refused = |cause: &(dyn std::error::Error + 'static)| {
+        cause.is::<Refusal>() || cause.is::<ConfigError>() || cause.is::<Diagnostics>()
+    };
+    if error.chain().any(refused) {
+        REFUSED
+    } else {
+        FAILED
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context;
+    use rowbridge_api::{SourceError, State};
+
+    use super::*;
+    use crate::refusal;
+
+    #[test]
+    fn a_refusal_prints_its_hint_last_and_exits_with_2() {
+        let error = refusal::of_source(SourceError::refused(
+            State::SlotLost,
+            "the slot rowbridge_airline is gone",
+            "rowbridge position set --snapshot",
+        ));
+        let error = Err::<(), _>(error)
+            .context("cannot resume at 16/B374D848")
+            .unwrap_err();
+        assert_eq!(
+            describe(&error),
+            "error: cannot resume at 16/B374D848\n  caused by: SLOT_LOST: the slot rowbridge_airline is gone\n\
+             hint: rowbridge position set --snapshot"
+        );
+        assert_eq!(exit_code(&error), REFUSED);
+    }
+
+    #[test]
+    fn a_passing_error_exits_with_1() {
+        let error = refusal::of_source(SourceError::transient("the server is starting up"));
+        assert_eq!(describe(&error), "error: the server is starting up");
+        assert_eq!(exit_code(&error), FAILED);
+    }
+
+    #[test]
+    fn a_missing_file_says_how_to_name_one() {
+        let error = anyhow::Error::from(ConfigError::NoFile);
+        assert!(
+            describe(&error)
+                .ends_with("hint: name one with -c FILE; docs/configuration.md describes it")
+        );
+        assert_eq!(exit_code(&error), REFUSED);
+    }
+}
