@@ -20,7 +20,7 @@ pub mod http;
 pub mod log;
 pub mod mapping;
 pub mod metrics;
-pub mod pipeline;
 pub mod pack;
+pub mod pipeline;
 pub mod refusal;
 pub mod sink;

@@ -9,7 +9,7 @@ mod layout;
 mod session;
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, IsTerminal as _};
+use std::io::{self, BufRead, BufReader, IsTerminal as _, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -18,6 +18,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use rowbridge_api::{Batch, Identity};
 
+use super::REFUSED;
 use super::args::DryRunArgs;
 use super::paint::Paint;
 use crate::config::Config;
@@ -46,15 +47,24 @@ pub(super) async fn run(config: Option<&Path>, args: &DryRunArgs) -> anyhow::Res
             pack::read(&config.mapping, config.params)?
         }
     };
-    let (mapping, _) = Mapping::compile(&pack)?;
-    let mapping = Arc::new(mapping);
+    let mapping = match Mapping::compile(&pack) {
+        Ok((mapping, _)) => Arc::new(mapping),
+        Err(diagnostics) => {
+            let colour = Paint::for_terminal(io::stderr().is_terminal()).into();
+            writeln!(io::stderr(), "{}", diagnostics.render(colour))?;
+            return Ok(ExitCode::from(REFUSED));
+        }
+    };
     let (name, input): (_, Box<dyn BufRead + Send>) = match &args.capture {
         Some(path) => {
-            let file = File::open(path)
-                .with_context(|| format!("cannot read {}", path.display()))?;
+            let file =
+                File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
             (path.display().to_string(), Box::new(BufReader::new(file)))
         }
-        None => ("standard input".to_owned(), Box::new(BufReader::new(io::stdin()))),
+        None => (
+            "standard input".to_owned(),
+            Box::new(BufReader::new(io::stdin())),
+        ),
     };
     let stdout = io::stdout();
     let paint = Paint::for_terminal(stdout.is_terminal());

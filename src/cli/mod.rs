@@ -4,7 +4,10 @@
 //! 2 refused or invalid; commands that differ say so in their help.
 
 mod args;
+mod dry_run;
+mod paint;
 mod run;
+mod test;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -39,11 +42,9 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         let config = cli.config.as_deref();
         match cli.command {
             Command::Run => Box::pin(run::run(load(config)?)).await,
-            Command::Check(_)
-            | Command::DryRun(_)
-            | Command::Test(_)
-            | Command::Position { .. }
-            | Command::Drop(_) => {
+            Command::DryRun(args) => Box::pin(dry_run::run(config, &args)).await,
+            Command::Test(args) => test::run(&args),
+            Command::Check(_) | Command::Position { .. } | Command::Drop(_) => {
                 anyhow::bail!("not built yet")
             }
         }

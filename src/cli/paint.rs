@@ -3,6 +3,8 @@
 use std::env;
 use std::fmt;
 
+use crate::mapping::Colour;
+
 /// Whether output carries ANSI colours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Paint {
@@ -36,6 +38,15 @@ impl Paint {
             paint: self,
             tone,
             text,
+        }
+    }
+}
+
+impl From<Paint> for Colour {
+    fn from(paint: Paint) -> Self {
+        match paint {
+            Paint::Plain => Self::Never,
+            Paint::Ansi => Self::Always,
         }
     }
 }

@@ -73,8 +73,7 @@ fn run_to(
     let is_covered = coverage::is_enough(&tested, args.fail_under, err)?;
     report::closing(&tested, paint, out)?;
     if let Some(path) = &args.junit {
-        junit::write(&tested, path)
-            .with_context(|| format!("cannot write {}", path.display()))?;
+        junit::write(&tested, path).with_context(|| format!("cannot write {}", path.display()))?;
     }
     let all_passed = tested
         .iter()
@@ -91,10 +90,7 @@ fn run_to(
 fn test_pack(folder: &Path, paint: Paint) -> anyhow::Result<Result<(TestedPack, String), String>> {
     let pack = pack::read(folder, toml::Table::new())?;
     let case_files = case_files::read(folder)?;
-    let colour = match paint {
-        Paint::Plain => Colour::Never,
-        Paint::Ansi => Colour::Always,
-    };
+    let colour = Colour::from(paint);
     let (mapping, warnings) = match Mapping::compile(&pack) {
         Ok(compiled) => compiled,
         Err(diagnostics) => return Ok(Err(diagnostics.render(colour))),

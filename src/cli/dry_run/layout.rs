@@ -18,7 +18,9 @@ pub(super) fn print(event: &Published, paint: Paint, out: &mut dyn Write) -> io:
         (None, _) => writeln!(out, "{name}  {}", paint.tone(Tone::Bad, "quarantined"))?,
     }
     match &event.body {
-        Body::Data(data) => data_lines(data).iter().try_for_each(|line| writeln!(out, "{INDENT}{line}"))?,
+        Body::Data(data) => data_lines(data)
+            .iter()
+            .try_for_each(|line| writeln!(out, "{INDENT}{line}"))?,
         Body::Tombstone => writeln!(out, "{INDENT}{}", paint.tone(Tone::Faint, "tombstone"))?,
         Body::Quarantined { error } => writeln!(out, "{INDENT}{error}")?,
     }

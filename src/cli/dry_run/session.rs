@@ -40,7 +40,7 @@ struct Counts {
     quarantined: u64,
 }
 
-pub(super) struct Session<'m, W> {
+pub(super) struct Session<'m, W: Write> {
     mapping: &'m Mapping,
     replay: Replay,
     format: Format,
@@ -65,7 +65,11 @@ impl<'m, W: Write> Session<'m, W> {
         Self {
             mapping,
             replay,
-            format: if args.json { Format::Json } else { Format::People(paint) },
+            format: if args.json {
+                Format::Json
+            } else {
+                Format::People(paint)
+            },
             quarantine: format!("rowbridge.{}.quarantine", mapping.name()),
             limit: args.limit.unwrap_or(u64::MAX),
             counts: Counts::default(),
@@ -123,9 +127,16 @@ impl<'m, W: Write> Session<'m, W> {
         if let Some(stop) = &self.stopped {
             writeln!(err, "error: {stop}\nhint: {}", stop.hint)?;
         }
-        writeln!(err, "{changes} changes, {events} events, {quarantined} quarantined")?;
+        writeln!(
+            err,
+            "{changes} changes, {events} events, {quarantined} quarantined"
+        )?;
         let is_clean = quarantined == 0 && self.stopped.is_none();
-        Ok(if is_clean { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
+        Ok(if is_clean {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::from(FAILED)
+        })
     }
 
     fn print_events(&mut self) -> io::Result<Flow> {
@@ -141,8 +152,11 @@ impl<'m, W: Write> Session<'m, W> {
             match self.format {
                 Format::Json => {
                     self.line.clear();
-                    EventJson::of(self.mapping, &self.quarantine)
-                        .write(&self.encoded, record, &mut self.line);
+                    EventJson::of(self.mapping, &self.quarantine).write(
+                        &self.encoded,
+                        record,
+                        &mut self.line,
+                    );
                     self.line.push(b'\n');
                     self.out.write_all(&self.line)?;
                 }

@@ -19,7 +19,10 @@ pub(super) fn read(folder: &Path) -> anyhow::Result<Vec<SourceFile>> {
     let mut paths = Vec::new();
     for entry in fs::read_dir(&cases).with_context(|| format!("cannot list {}", cases.display()))? {
         let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "toml") {
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "toml")
+        {
             paths.push(path);
         }
     }
@@ -28,7 +31,8 @@ pub(super) fn read(folder: &Path) -> anyhow::Result<Vec<SourceFile>> {
 }
 
 fn file(path: &Path) -> anyhow::Result<SourceFile> {
-    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text =
+        fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     Ok(SourceFile {
         name: path.display().to_string(),
         text,

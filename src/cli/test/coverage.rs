@@ -28,11 +28,14 @@ impl Coverage {
             let rules = cases.iter().flat_map(|(_, outcome)| &outcome.rules);
             rules.filter(|rule| usize::from(**rule) == number).count()
         };
-        let rules = mapping.rule_infos().enumerate().map(|(number, info)| CoveredRule {
-            event_type: info.event_type.to_owned(),
-            line: info.line,
-            events: fired(number),
-        });
+        let rules = mapping
+            .rule_infos()
+            .enumerate()
+            .map(|(number, info)| CoveredRule {
+                event_type: info.event_type.to_owned(),
+                line: info.line,
+                events: fired(number),
+            });
         Self {
             mapping_file: mapping_file.to_owned(),
             rules: rules.collect(),
@@ -46,7 +49,11 @@ impl Coverage {
 
 pub(super) fn print(pack: &TestedPack, paint: Paint, out: &mut dyn Write) -> io::Result<()> {
     let coverage = &pack.coverage;
-    writeln!(out, "{}", paint.tone(Tone::Strong, format!("coverage of {}", pack.folder)))?;
+    writeln!(
+        out,
+        "{}",
+        paint.tone(Tone::Strong, format!("coverage of {}", pack.folder))
+    )?;
     for rule in &coverage.rules {
         let place = format!("{}:{}", coverage.mapping_file, rule.line);
         let place = paint.tone(Tone::Faint, place);
@@ -57,7 +64,11 @@ pub(super) fn print(pack: &TestedPack, paint: Paint, out: &mut dyn Write) -> io:
         writeln!(out, "  {count:>5}  {:<24} {place}", rule.event_type)?;
     }
     let (fired, all) = (coverage.fired(), coverage.rules.len());
-    writeln!(out, "{fired} of {all} rules fired ({:.1} %)\n", percent(fired, all))
+    writeln!(
+        out,
+        "{fired} of {all} rules fired ({:.1} %)\n",
+        percent(fired, all)
+    )
 }
 
 /// Whether the share of rules that fired, over all packs, reaches `wanted` percent.
@@ -74,7 +85,10 @@ pub(super) fn is_enough(
     let reached = percent(fired, all);
     let is_enough = reached >= f64::from(wanted);
     if !is_enough {
-        writeln!(err, "error: cases make {reached:.1} % of the rules fire, wanted are {wanted} %")?;
+        writeln!(
+            err,
+            "error: cases make {reached:.1} % of the rules fire, wanted are {wanted} %"
+        )?;
         writeln!(err, "hint: --coverage lists the rules that never fire")?;
     }
     Ok(is_enough)

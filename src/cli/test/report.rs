@@ -30,7 +30,11 @@ pub(super) fn closing(tested: &[TestedPack], paint: Paint, out: &mut dyn Write) 
         writeln!(out, "{}", paint.tone(Tone::Bad, &case.file))?;
     }
     let passed = cases().count() - failed.len();
-    let tone = if failed.is_empty() { Tone::Good } else { Tone::Bad };
+    let tone = if failed.is_empty() {
+        Tone::Good
+    } else {
+        Tone::Bad
+    };
     let count = format!("{passed} passed, {} failed", failed.len());
     writeln!(out, "{}", paint.tone(tone, count))
 }
@@ -50,7 +54,11 @@ fn failure(case: &Case, outcome: &Outcome, paint: Paint, out: &mut dyn Write) ->
         event(difference, paint, out)?;
     }
     if let Some(stop) = &outcome.stopped {
-        writeln!(out, "{INDENT}{}", paint.tone(Tone::Bad, format!("stopped: {stop}")))?;
+        writeln!(
+            out,
+            "{INDENT}{}",
+            paint.tone(Tone::Bad, format!("stopped: {stop}"))
+        )?;
     }
     Ok(())
 }
@@ -60,14 +68,30 @@ fn event(difference: &Difference, paint: Paint, out: &mut dyn Write) -> io::Resu
     let (sign, tone, title) = match difference.verdict {
         Verdict::Same => (' ', Tone::Faint, format!("{name}: as expected")),
         Verdict::Differs => (' ', Tone::Strong, format!("{name}: differs")),
-        Verdict::Missing => ('-', Tone::Bad, format!("{name}: expected, and was not published")),
-        Verdict::Unexpected => ('+', Tone::Good, format!("{name}: published, and was not expected")),
+        Verdict::Missing => (
+            '-',
+            Tone::Bad,
+            format!("{name}: expected, and was not published"),
+        ),
+        Verdict::Unexpected => (
+            '+',
+            Tone::Good,
+            format!("{name}: published, and was not expected"),
+        ),
     };
-    writeln!(out, "{INDENT}{}", paint.tone(tone, format!("{sign} {title}")))?;
+    writeln!(
+        out,
+        "{INDENT}{}",
+        paint.tone(tone, format!("{sign} {title}"))
+    )?;
     if difference.verdict == Verdict::Same {
         return Ok(());
     }
-    let width = difference.lines.iter().map(|line| line.field.chars().count()).max();
+    let width = difference
+        .lines
+        .iter()
+        .map(|line| line.field.chars().count())
+        .max();
     let width = width.unwrap_or_default();
     for line in &difference.lines {
         let (sign, tone) = match line.side {

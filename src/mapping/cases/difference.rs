@@ -70,7 +70,10 @@ fn expected_name(event: &ExpectedEvent) -> (&str, bool) {
 }
 
 fn published_name(event: &Published) -> (&str, bool) {
-    (&event.event_type, matches!(event.body, Body::Quarantined { .. }))
+    (
+        &event.event_type,
+        matches!(event.body, Body::Quarantined { .. }),
+    )
 }
 
 fn both(expected: &ExpectedEvent, published: &Published) -> Difference {
@@ -87,7 +90,11 @@ fn both(expected: &ExpectedEvent, published: &Published) -> Difference {
     bodies(expected, &published.body, &mut lines);
     let same = lines.iter().all(|line| line.side == Side::Both);
     Difference {
-        verdict: if same { Verdict::Same } else { Verdict::Differs },
+        verdict: if same {
+            Verdict::Same
+        } else {
+            Verdict::Differs
+        },
         event_type: expected.event_type.clone(),
         lines,
     }
@@ -152,7 +159,12 @@ fn expected_body(body: &ExpectedBody, lines: &mut Vec<Line>) {
         ExpectedBody::Data(Some(wanted)) => data("", Some(wanted), None, Match::Exact, lines),
         ExpectedBody::Tombstone => push(lines, Side::Expected, "data", "tombstone"),
         ExpectedBody::Quarantined { error } => {
-            push(lines, Side::Expected, "quarantined", error.as_deref().unwrap_or("true"));
+            push(
+                lines,
+                Side::Expected,
+                "quarantined",
+                error.as_deref().unwrap_or("true"),
+            );
         }
     }
 }
@@ -232,13 +244,16 @@ fn same(wanted: &Value, found: &Value) -> bool {
         }
         (Value::Array(wanted), Value::Array(found)) => {
             wanted.len() == found.len()
-                && wanted.iter().zip(found).all(|(wanted, found)| same(wanted, found))
+                && wanted
+                    .iter()
+                    .zip(found)
+                    .all(|(wanted, found)| same(wanted, found))
         }
         (Value::Object(wanted), Value::Object(found)) => {
             wanted.len() == found.len()
-                && wanted.iter().all(|(name, wanted)| {
-                    found.get(name).is_some_and(|found| same(wanted, found))
-                })
+                && wanted
+                    .iter()
+                    .all(|(name, wanted)| found.get(name).is_some_and(|found| same(wanted, found)))
         }
         (wanted, found) => wanted == found,
     }

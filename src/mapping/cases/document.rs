@@ -53,7 +53,9 @@ impl Problems {
             let snippet = Snippet::source(&self.file.text)
                 .path(&self.file.name)
                 .annotation(AnnotationKind::Primary.span(problem.span.clone()));
-            let mut group = Level::ERROR.primary_title(&problem.message).element(snippet);
+            let mut group = Level::ERROR
+                .primary_title(&problem.message)
+                .element(snippet);
             if !problem.hint.is_empty() {
                 group = group.element(Level::HELP.message(&problem.hint));
             }
@@ -95,7 +97,10 @@ impl<'d> Fields<'d> {
             DeValue::String(text) => Some(text.to_string()),
             DeValue::Datetime(moment) => Some(moment.to_string()),
             _ => {
-                problems.push(CaseProblem::new(value.span(), format!("`{name}` is a string")));
+                problems.push(CaseProblem::new(
+                    value.span(),
+                    format!("`{name}` is a string"),
+                ));
                 None
             }
         }
@@ -121,7 +126,10 @@ impl<'d> Fields<'d> {
         let value = self.take(name)?;
         let table = value.get_ref().as_table();
         if table.is_none() {
-            problems.push(CaseProblem::new(value.span(), format!("`{name}` is a table")));
+            problems.push(CaseProblem::new(
+                value.span(),
+                format!("`{name}` is a table"),
+            ));
         }
         table
     }
@@ -168,7 +176,9 @@ pub(super) fn to_json(value: &Spanned<DeValue<'_>>) -> Result<Value, CaseProblem
         let digits = digits.strip_prefix('+').unwrap_or(digits);
         serde_json::from_str::<Number>(digits)
             .map(Value::Number)
-            .map_err(|_| CaseProblem::new(value.span(), "not a number of JSON").hint("write it as text"))
+            .map_err(|_| {
+                CaseProblem::new(value.span(), "not a number of JSON").hint("write it as text")
+            })
     };
     match value.get_ref() {
         DeValue::String(text) => Ok(Value::String(text.to_string())),

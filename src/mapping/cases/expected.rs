@@ -21,7 +21,9 @@ pub(super) enum ExpectedBody {
     Data(Option<Value>),
     Tombstone,
     /// A quarantine record whose error contains this text.
-    Quarantined { error: Option<String> },
+    Quarantined {
+        error: Option<String>,
+    },
 }
 
 /// An event that a case expects. What it leaves out is not compared.
@@ -42,7 +44,10 @@ impl ExpectedEvent {
         let span = fields.span.clone();
         let event_type = fields.text("type", problems);
         if event_type.is_none() {
-            problems.push(CaseProblem::new(span.clone(), "an expected event has a `type`"));
+            problems.push(CaseProblem::new(
+                span.clone(),
+                "an expected event has a `type`",
+            ));
         }
         let mut attributes: Vec<(String, String)> = ATTRIBUTES
             .iter()
@@ -82,7 +87,10 @@ fn matching(fields: &mut Fields<'_>, problems: &mut Vec<CaseProblem>) -> Match {
         (None | Some("exact"), _) | (_, None) => Match::Exact,
         (Some("contains"), _) => Match::Contains,
         (Some(_), Some(span)) => {
-            problems.push(CaseProblem::new(span, "`match` is \"exact\" or \"contains\""));
+            problems.push(CaseProblem::new(
+                span,
+                "`match` is \"exact\" or \"contains\"",
+            ));
             Match::Exact
         }
     }
@@ -94,7 +102,9 @@ fn data(fields: &mut Fields<'_>, problems: &mut Vec<CaseProblem>) -> Option<Valu
         problems.push(CaseProblem::new(value.span(), "`data` is a table"));
         return None;
     }
-    to_json(value).map_err(|problem| problems.push(problem)).ok()
+    to_json(value)
+        .map_err(|problem| problems.push(problem))
+        .ok()
 }
 
 fn headers(fields: &mut Fields<'_>, problems: &mut Vec<CaseProblem>) -> Vec<(String, String)> {

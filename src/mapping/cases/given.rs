@@ -106,7 +106,9 @@ fn table<'t>(
     tables: &'t Tables,
     problems: &mut Vec<CaseProblem>,
 ) -> Option<&'t DeclaredTable> {
-    let span = fields.take("table").map_or(fields.span.clone(), Spanned::span);
+    let span = fields
+        .take("table")
+        .map_or(fields.span.clone(), Spanned::span);
     let Some(name) = fields.text("table", problems) else {
         problems.push(CaseProblem::new(span, "a change has a `table`"));
         return None;
@@ -147,7 +149,11 @@ fn cells(
     let count = problems.len();
     for (name, value) in image.iter() {
         let Some(index) = table.column(name.get_ref()) else {
-            let message = format!("schema.toml has no column `{}` for `{}`", name.get_ref(), table.short);
+            let message = format!(
+                "schema.toml has no column `{}` for `{}`",
+                name.get_ref(),
+                table.short
+            );
             problems.push(CaseProblem::new(name.span(), message));
             continue;
         };

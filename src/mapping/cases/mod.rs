@@ -27,8 +27,8 @@ use super::change_json::{BatchWriter, Replay, Tables};
 use super::{Mapping, SourceFile, Stop};
 use crate::event::EncodedBatch;
 pub use difference::{Difference, Line, Side, Verdict};
-pub use document::{CaseProblem, Problems};
 use document::Fields;
+pub use document::{CaseProblem, Problems};
 use expected::ExpectedEvent;
 use given::Given;
 pub use published::{Body, Published};
@@ -84,8 +84,9 @@ impl Case {
         let silent = fields.flag("silent", &mut problems);
         for seed in fields.tables("seed", &mut problems) {
             problems.push(
-                CaseProblem::new(seed.span, "[[seed]] is not supported yet")
-                    .hint("rows that exist before are for lookups and lifecycles, which come later"),
+                CaseProblem::new(seed.span, "[[seed]] is not supported yet").hint(
+                    "rows that exist before are for lookups and lifecycles, which come later",
+                ),
             );
         }
         let given_tables = fields.tables("given", &mut problems);

@@ -11,7 +11,9 @@ pub enum Body {
     Data(Value),
     Tombstone,
     /// Set aside instead of published; why.
-    Quarantined { error: String },
+    Quarantined {
+        error: String,
+    },
 }
 
 /// One encoded event, decoded again.
@@ -31,7 +33,9 @@ impl Published {
     #[must_use]
     pub fn all(mapping: &Mapping, batch: &EncodedBatch) -> Vec<Self> {
         let records = batch.records.iter();
-        records.map(|record| Self::of(mapping, batch, record)).collect()
+        records
+            .map(|record| Self::of(mapping, batch, record))
+            .collect()
     }
 
     /// The event that `record` is.

@@ -13,10 +13,10 @@ use std::sync::Arc;
 
 use rowbridge_api::{Op, Position};
 
+use super::Line;
 use super::node::{Node, Object, Problem};
 use super::row_change::{OwnedCell, RowChange, TransactionFacts};
 use super::tables::{DeclaredTable, Tables};
-use super::Line;
 use encoding::FieldSchema;
 
 /// Whether a line is Debezium's rather than change JSON.
@@ -42,8 +42,14 @@ pub(super) fn read(object: &Object<'_>, tables: &Tables) -> Result<Line, Problem
         None => object.clone(),
     };
     if is_marker(&payload) {
-        let end = payload.get("status").is_some_and(|status| status.text() == "\"END\"");
-        return Ok(if end { Line::Commit(None) } else { Line::Nothing });
+        let end = payload
+            .get("status")
+            .is_some_and(|status| status.text() == "\"END\"");
+        return Ok(if end {
+            Line::Commit(None)
+        } else {
+            Line::Nothing
+        });
     }
     let op_at = payload.get("op").ok_or_else(|| {
         payload.at.problem(
@@ -62,9 +68,13 @@ pub(super) fn read(object: &Object<'_>, tables: &Tables) -> Result<Line, Problem
     let source = payload.require("source")?.object()?;
     let table = table_of(&source, tables)?;
     let image = |name: &str| {
-        let fields = schema.map(|schema| encoding::image_fields(schema, name)).transpose()?;
+        let fields = schema
+            .map(|schema| encoding::image_fields(schema, name))
+            .transpose()?;
         let image = payload.get(name);
-        image.map(|node| cells(node, fields.as_deref(), table)).transpose()
+        image
+            .map(|node| cells(node, fields.as_deref(), table))
+            .transpose()
     };
     let mut before = image("before")?;
     if op == Op::Delete {
@@ -76,7 +86,9 @@ pub(super) fn read(object: &Object<'_>, tables: &Tables) -> Result<Line, Problem
         before,
         after: image("after")?,
     };
-    change.complete().map_err(|message| payload.at.problem(message))?;
+    change
+        .complete()
+        .map_err(|message| payload.at.problem(message))?;
     Ok(Line::Change(change, facts(&payload, &source)?))
 }
 

@@ -21,8 +21,8 @@ use rowbridge_api::{Batch, Op, Position};
 
 pub(crate) use cell::{checked as cell_from_text, from_json as cell_from_json};
 pub(crate) use node::{Node, Object, Problem};
-pub(crate) use row_change::{BatchWriter, OwnedCell, RowChange, TransactionFacts};
 pub use replay::Replay;
+pub(crate) use row_change::{BatchWriter, OwnedCell, RowChange, TransactionFacts};
 pub use tables::{DeclaredTable, Tables};
 
 /// What is wrong with a line of change JSON. Never carries a row value.
@@ -112,9 +112,8 @@ impl ChangeReader {
 
 fn change(object: &Object<'_>, tables: &Tables) -> Result<Line, Problem> {
     let op_at = object.require("op")?;
-    let op = op_named(&op_at.string()?).ok_or_else(|| {
-        op_at.problem("`op` is one of insert, update, delete, read, truncate")
-    })?;
+    let op = op_named(&op_at.string()?)
+        .ok_or_else(|| op_at.problem("`op` is one of insert, update, delete, read, truncate"))?;
     let table_at = object.require("table")?;
     let name = table_at.string()?;
     let table = tables.named(&name).ok_or_else(|| {
@@ -142,7 +141,9 @@ fn change(object: &Object<'_>, tables: &Tables) -> Result<Line, Problem> {
             hide(&mut change, table, at)?;
         }
     }
-    change.complete().map_err(|message| object.at.problem(message))?;
+    change
+        .complete()
+        .map_err(|message| object.at.problem(message))?;
     Ok(Line::Change(change, facts(object)?))
 }
 
@@ -188,7 +189,11 @@ fn facts(object: &Object<'_>) -> Result<TransactionFacts, Problem> {
     if let Some(tx) = object.get("tx") {
         let tx = tx.object()?;
         if let Some(id) = tx.get("id") {
-            let word = if id.is_string() { id.string()? } else { id.text().to_owned() };
+            let word = if id.is_string() {
+                id.string()?
+            } else {
+                id.text().to_owned()
+            };
             facts.id = word.parse().ok();
             facts.group = Some(word);
         }

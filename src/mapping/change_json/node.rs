@@ -45,10 +45,6 @@ impl<'a> Node<'a> {
         self.text
     }
 
-    pub(crate) const fn offset(self) -> usize {
-        self.offset
-    }
-
     pub(crate) fn is_null(self) -> bool {
         self.text == "null"
     }
@@ -187,10 +183,19 @@ mod tests {
     #[test]
     fn a_value_knows_its_place_at_any_depth() {
         let line = r#" { "a": [1, {"b" : 12345678901234567890.10}] }"#;
-        let inner = Node::parse(line).unwrap().object().unwrap().get("a").unwrap();
-        let b = inner.array().unwrap()[1].object().unwrap().get("b").unwrap();
+        let inner = Node::parse(line)
+            .unwrap()
+            .object()
+            .unwrap()
+            .get("a")
+            .unwrap();
+        let b = inner.array().unwrap()[1]
+            .object()
+            .unwrap()
+            .get("b")
+            .unwrap();
         assert_eq!(b.text(), "12345678901234567890.10");
-        assert_eq!(&line[b.offset()..][..b.text().len()], b.text());
+        assert_eq!(&line[b.offset..][..b.text().len()], b.text());
     }
 
     #[test]

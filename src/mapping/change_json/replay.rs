@@ -34,12 +34,7 @@ impl Replay {
     ///
     /// # Errors
     /// A bad record under `on_error = "stop"`, or a shape that the rules do not fit.
-    pub fn item(
-        &mut self,
-        batch: &Batch,
-        item: &Item,
-        out: &mut EncodedBatch,
-    ) -> Result<(), Stop> {
+    pub fn item(&mut self, batch: &Batch, item: &Item, out: &mut EncodedBatch) -> Result<(), Stop> {
         match item {
             Item::Shape(shape) => self.unbound.push(Arc::clone(shape)),
             Item::Begin(transaction) => self.transaction = Some(transaction.clone()),

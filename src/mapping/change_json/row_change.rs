@@ -110,7 +110,12 @@ impl BatchWriter {
     }
 
     /// Appends one change, ending the open transaction first if the change is not part of it.
-    pub(crate) fn change(&mut self, change: &RowChange, facts: &TransactionFacts, batch: &mut Batch) {
+    pub(crate) fn change(
+        &mut self,
+        change: &RowChange,
+        facts: &TransactionFacts,
+        batch: &mut Batch,
+    ) {
         let number = change.shape.id.0 as usize;
         if !self.shape_was_sent[number] {
             self.shape_was_sent[number] = true;
@@ -135,7 +140,9 @@ impl BatchWriter {
         if let Some(open) = self.open.take() {
             let after = Position::new(open.order + 1);
             // A transaction ends after the place that names it; captures by others may say otherwise.
-            let position = position.filter(|position| *position >= after).unwrap_or(after);
+            let position = position
+                .filter(|position| *position >= after)
+                .unwrap_or(after);
             self.last_order = position.order();
             batch.items.push(Item::Commit(Commit { position }));
         }

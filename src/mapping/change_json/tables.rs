@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use rowbridge_api::{Shape, TableName};
 #[cfg(test)]
 use rowbridge_api::{Column, ShapeId};
+use rowbridge_api::{Shape, TableName};
 
 use crate::mapping::Mapping;
 
@@ -21,7 +21,10 @@ impl DeclaredTable {
     /// The number of column `name`.
     #[must_use]
     pub fn column(&self, name: &str) -> Option<usize> {
-        self.shape.columns.iter().position(|column| column.name == name)
+        self.shape
+            .columns
+            .iter()
+            .position(|column| column.name == name)
     }
 }
 
@@ -57,7 +60,11 @@ impl Tables {
     #[must_use]
     pub fn named(&self, name: &str) -> Option<&DeclaredTable> {
         let by_short = self.0.iter().find(|table| table.short == name);
-        by_short.or_else(|| self.0.iter().find(|table| table.shape.table.to_string() == name))
+        by_short.or_else(|| {
+            self.0
+                .iter()
+                .find(|table| table.shape.table.to_string() == name)
+        })
     }
 
     /// The table that the source stores under `schema` and `name`.

@@ -48,12 +48,19 @@ fn shown(batch: &Batch) -> Vec<String> {
     let items = batch.items.iter().map(|item| match item {
         Item::Shape(shape) => format!("shape {}", shape.table),
         Item::Begin(begun) => {
-            format!("begin {} {} {}", begun.id, begun.position, begun.commit_micros)
+            format!(
+                "begin {} {} {}",
+                begun.id, begun.position, begun.commit_micros
+            )
         }
         Item::Change(change) => {
             let before = batch.before(change).map_or(String::new(), row);
             let after = batch.after(change).map_or(String::new(), row);
-            format!("{} {} [{before}] [{after}]", change.ordinal, change.op.as_str())
+            format!(
+                "{} {} [{before}] [{after}]",
+                change.ordinal,
+                change.op.as_str()
+            )
         }
         Item::Commit(commit) => format!("commit {}", commit.position),
         Item::SnapshotEnd(position) => format!("snapshot end {position}"),
@@ -116,7 +123,10 @@ fn what_is_not_there_is_unavailable_and_never_null() {
 fn a_quarantine_record_reads_as_the_change_it_sets_aside() {
     let record = r#"{"op":"insert","table":"note","after":{"id":1,"fare":"-1.00"},"error":"negative fare","rule":"Noted","position":"0/30"}"#;
     let batch = read_all(&notes(), &[record]).unwrap();
-    assert_eq!(shown(&batch)[1..3], ["begin 48 0/30 0", "0 insert [] [1 ? -1.00]"]);
+    assert_eq!(
+        shown(&batch)[1..3],
+        ["begin 48 0/30 0", "0 insert [] [1 ? -1.00]"]
+    );
 }
 
 #[test]
@@ -200,7 +210,11 @@ fn debezium_schema_decides_over_the_declared_type() {
     };
     let fields = [
         field("id", "", ""),
-        field("fare", "org.apache.kafka.connect.data.Decimal", r#","parameters":{"scale":"2"}"#),
+        field(
+            "fare",
+            "org.apache.kafka.connect.data.Decimal",
+            r#","parameters":{"scale":"2"}"#,
+        ),
         field("at", "io.debezium.time.NanoTimestamp", ""),
         field("local", "org.apache.kafka.connect.data.Timestamp", ""),
         field("clock", "io.debezium.time.Time", ""),
@@ -253,7 +267,9 @@ fn debezium_placeholders_are_unavailable_in_all_their_disguises() {
 #[test]
 fn debezium_delete_under_default_identity_knows_only_the_key() {
     let delete = |before: &str| {
-        format!(r#"{{"op":"d","before":{before},"after":null,"source":{{"schema":"public","table":"notes"}}}}"#)
+        format!(
+            r#"{{"op":"d","before":{before},"after":null,"source":{{"schema":"public","table":"notes"}}}}"#
+        )
     };
     let tables = notes();
     let key_only = delete(r#"{"id":1,"body":null,"fare":null}"#);
@@ -327,7 +343,10 @@ fn every_kind_survives_publishing_and_reading_again() {
         ("uuid", "b68a35a7-17ad-35b3-af2a-ae46edb4545a"),
         ("bytea", "\\x"),
         ("bytea", "\\xdeadbeef"),
-        ("jsonb", "{\"b\": 1.10, \"a\": [null, 12345678901234567890]}"),
+        (
+            "jsonb",
+            "{\"b\": 1.10, \"a\": [null, 12345678901234567890]}",
+        ),
         ("json", "\"text\""),
         ("date", "2026-12-01"),
         ("date", "infinity"),

@@ -57,7 +57,13 @@ pub(super) fn image_fields<'a>(
 ) -> Result<Vec<FieldSchema<'a>>, Problem> {
     for field in schema.object()?.require("fields")?.array()? {
         let object = field.object()?;
-        if object.get("field").map(Node::string).transpose()?.as_deref() == Some(name) {
+        if object
+            .get("field")
+            .map(Node::string)
+            .transpose()?
+            .as_deref()
+            == Some(name)
+        {
             let fields = object.require("fields")?.array()?;
             return fields.into_iter().map(FieldSchema::read).collect();
         }
@@ -95,7 +101,9 @@ pub(super) fn cell(
 /// Whether the connector wrote its placeholder for an unchanged TOAST value.
 fn is_placeholder(value: Node<'_>) -> bool {
     if let Ok(text) = value.string() {
-        return text == PLACEHOLDER || text == STANDARD.encode(PLACEHOLDER) || text == PLACEHOLDER_UUID;
+        return text == PLACEHOLDER
+            || text == STANDARD.encode(PLACEHOLDER)
+            || text == PLACEHOLDER_UUID;
     }
     if let Ok(object) = value.object() {
         return matches!(object.members.as_slice(), [(name, _)] if name == PLACEHOLDER);
@@ -151,11 +159,17 @@ fn array(
 }
 
 /// The text form by the field's logical type; `None` where its JSON reads like change JSON.
-fn by_schema(ty: &Type, field: &FieldSchema<'_>, value: Node<'_>) -> Result<Option<String>, String> {
+fn by_schema(
+    ty: &Type,
+    field: &FieldSchema<'_>,
+    value: Node<'_>,
+) -> Result<Option<String>, String> {
     let number = || value.integer::<i64>().map_err(|problem| problem.message);
     let text = match field.logical.as_str() {
         "org.apache.kafka.connect.data.Decimal" => {
-            let scale = field.scale.ok_or("the schema gives this decimal no scale")?;
+            let scale = field
+                .scale
+                .ok_or("the schema gives this decimal no scale")?;
             unscaled(&string(value)?, scale)?
         }
         "io.debezium.data.VariableScaleDecimal" => variable_scale(value)?,
@@ -181,7 +195,11 @@ fn by_type(ty: &Type, value: Node<'_>) -> Result<Option<String>, String> {
     let is_number = !value.is_string() && !value.is_object();
     let number = || value.integer::<i64>().map_err(|problem| problem.message);
     // "adaptive": milliseconds up to three digits of fraction, else microseconds.
-    let unit_micros = if matches!(fraction_digits(&ty.name), Some(0..=3)) { 1_000 } else { 1 };
+    let unit_micros = if matches!(fraction_digits(&ty.name), Some(0..=3)) {
+        1_000
+    } else {
+        1
+    };
     let text = match ty.kind {
         Kind::Decimal if value.is_object() => variable_scale(value)?,
         Kind::Decimal if value.is_string() => decimal(&string(value)?, declared_scale(&ty.name))?,
@@ -217,7 +235,9 @@ fn decimal(text: &str, scale: Option<i64>) -> Result<String, String> {
     if word || shows_fraction || (is_digits && scale.unwrap_or(0) == 0) {
         return Ok(text.to_owned());
     }
-    let scale = scale.ok_or("a decimal in base64 needs its scale: from the schema, or as numeric(p,s) in schema.toml")?;
+    let scale = scale.ok_or(
+        "a decimal in base64 needs its scale: from the schema, or as numeric(p,s) in schema.toml",
+    )?;
     unscaled(text, scale)
 }
 
@@ -233,8 +253,14 @@ fn unscaled(base64: &str, scale: i64) -> Result<String, String> {
 fn variable_scale(value: Node<'_>) -> Result<String, String> {
     let wrong = |problem: Problem| problem.message;
     let object = value.object().map_err(wrong)?;
-    let scale = object.require("scale").and_then(Node::integer).map_err(wrong)?;
-    let digits = object.require("value").and_then(Node::string).map_err(wrong)?;
+    let scale = object
+        .require("scale")
+        .and_then(Node::integer)
+        .map_err(wrong)?;
+    let digits = object
+        .require("value")
+        .and_then(Node::string)
+        .map_err(wrong)?;
     unscaled(&digits, scale)
 }
 
@@ -265,9 +291,17 @@ fn date(days: i64) -> Result<String, String> {
 fn date_time(ty: &Type, nanos: i128) -> Result<String, String> {
     let since_epoch = SignedDuration::try_from_nanos_i128(nanos);
     let moment = since_epoch
-        .and_then(|since| DateTime::constant(1970, 1, 1, 0, 0, 0, 0).checked_add(since).ok())
+        .and_then(|since| {
+            DateTime::constant(1970, 1, 1, 0, 0, 0, 0)
+                .checked_add(since)
+                .ok()
+        })
         .ok_or("a timestamp out of range")?;
-    let zone = if ty.kind == Kind::TimestampTz { "+00" } else { "" };
+    let zone = if ty.kind == Kind::TimestampTz {
+        "+00"
+    } else {
+        ""
+    };
     Ok(format!("{} {}{zone}", moment.date(), moment.time()))
 }
 
@@ -286,5 +320,9 @@ fn time_of_day(micros: i64) -> Result<String, String> {
 fn duration(micros: i64) -> String {
     let sign = if micros < 0 { "-" } else { "" };
     let magnitude = micros.unsigned_abs();
-    format!("PT{sign}{}.{:06}S", magnitude / 1_000_000, magnitude % 1_000_000)
+    format!(
+        "PT{sign}{}.{:06}S",
+        magnitude / 1_000_000,
+        magnitude % 1_000_000
+    )
 }
