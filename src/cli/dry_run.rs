@@ -4,6 +4,7 @@
 //! standard output; what happened, in the end a count, to standard error. Exit code 1 if something would
 //! be quarantined.
 
+mod explanation;
 mod input;
 mod layout;
 mod session;

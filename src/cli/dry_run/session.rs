@@ -3,12 +3,12 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use rowbridge_api::{Batch, Item, State};
+use rowbridge_api::{Batch, Change, Item, State};
 
 use super::super::FAILED;
 use super::super::args::DryRunArgs;
 use super::super::paint::Paint;
-use super::layout;
+use super::{explanation, layout};
 use crate::event::{EncodedBatch, TopicId};
 use crate::event_json::EventJson;
 use crate::mapping::cases::Published;
@@ -32,6 +32,13 @@ enum Format {
     People(Paint),
 }
 
+/// Whether it is said why rules fired or not.
+#[derive(Clone, Copy, Debug)]
+enum Explain {
+    Yes,
+    No,
+}
+
 /// What passed through so far.
 #[derive(Clone, Copy, Debug, Default)]
 struct Counts {
@@ -44,6 +51,7 @@ pub(super) struct Session<'m, W: Write> {
     mapping: &'m Mapping,
     replay: Replay,
     format: Format,
+    explain: Explain,
     quarantine: String,
     limit: u64,
     counts: Counts,
@@ -70,6 +78,11 @@ impl<'m, W: Write> Session<'m, W> {
             } else {
                 Format::People(paint)
             },
+            explain: if args.explain {
+                Explain::Yes
+            } else {
+                Explain::No
+            },
             quarantine: format!("rowbridge.{}.quarantine", mapping.name()),
             limit: args.limit.unwrap_or(u64::MAX),
             counts: Counts::default(),
@@ -94,10 +107,11 @@ impl<'m, W: Write> Session<'m, W> {
                 self.stopped = Some(stop);
                 return Ok(Flow::Enough);
             }
-            if let Item::Change(_) = item {
-                self.counts.changes += 1;
-            }
-            match self.print_events() {
+            let printed = match item {
+                Item::Change(change) => self.print_change(batch, change)?,
+                _ => Ok(Flow::More),
+            };
+            match printed {
                 Ok(Flow::More) => {}
                 Ok(Flow::Enough) => return Ok(Flow::Enough),
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(Flow::Enough),
@@ -137,6 +151,34 @@ impl<'m, W: Write> Session<'m, W> {
         } else {
             ExitCode::from(FAILED)
         })
+    }
+
+    /// Prints the events of the change that was just evaluated, and why where it is asked for. The outer
+    /// error is the evaluation's, the inner one the output's.
+    fn print_change(&mut self, batch: &Batch, change: &Change) -> anyhow::Result<io::Result<Flow>> {
+        self.counts.changes += 1;
+        let explained = match self.explain {
+            Explain::No => None,
+            Explain::Yes => {
+                let outcomes = self.replay.explain(batch, change).map_err(Refusal::from)?;
+                Some(explanation::text(
+                    self.mapping,
+                    self.replay.transaction(),
+                    change,
+                    &outcomes,
+                ))
+            }
+        };
+        let printed = self.print_events();
+        let Some(text) = explained else {
+            return Ok(printed);
+        };
+        let explanation_printed = match self.format {
+            // Standard output stays one object per event.
+            Format::Json => io::stderr().lock().write_all(text.as_bytes()),
+            Format::People(_) => self.out.write_all(text.as_bytes()),
+        };
+        Ok(explanation_printed.and(printed))
     }
 
     fn print_events(&mut self) -> io::Result<Flow> {

@@ -17,6 +17,8 @@ mod tests;
 
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use rowbridge_api::{Batch, Op, Position};
 
 pub(crate) use cell::{checked as cell_from_text, from_json as cell_from_json};
@@ -141,6 +143,11 @@ fn change(object: &Object<'_>, tables: &Tables) -> Result<Line, Problem> {
             hide(&mut change, table, at)?;
         }
     }
+    if let Some(invalid) = object.get("invalid") {
+        for (path, raw) in invalid.object()?.members {
+            restore(&mut change, table, &path, raw)?;
+        }
+    }
     change
         .complete()
         .map_err(|message| object.at.problem(message))?;
@@ -167,21 +174,50 @@ fn image_cells(image: Node<'_>, table: &DeclaredTable) -> Result<Vec<OwnedCell>,
     Ok(cells)
 }
 
+/// Puts back a cell that is not a value of its type: the source's bytes in base64.
+fn restore(
+    change: &mut RowChange,
+    table: &DeclaredTable,
+    path: &str,
+    raw: Node<'_>,
+) -> Result<(), Problem> {
+    let bytes = STANDARD
+        .decode(raw.string()?)
+        .map_err(|_| raw.problem("expected base64"))?;
+    if let Some(cell) = cell_at(change, table, path).map_err(|message| raw.problem(message))? {
+        *cell = OwnedCell::Value(bytes);
+    }
+    Ok(())
+}
+
 /// Makes the cell that `at` names (`"before.notes"`) unavailable.
 fn hide(change: &mut RowChange, table: &DeclaredTable, at: Node<'_>) -> Result<(), Problem> {
     let path = at.string()?;
+    if let Some(cell) = cell_at(change, table, &path).map_err(|message| at.problem(message))? {
+        *cell = OwnedCell::Unavailable;
+    }
+    Ok(())
+}
+
+/// The cell at a path such as `before.notes`, if the image is there and schema.toml has the column.
+fn cell_at<'c>(
+    change: &'c mut RowChange,
+    table: &DeclaredTable,
+    path: &str,
+) -> Result<Option<&'c mut OwnedCell>, &'static str> {
     let (image, column) = path
         .split_once('.')
-        .ok_or_else(|| at.problem("expected an image and a column, as in `before.notes`"))?;
+        .ok_or("expected an image and a column, as in `before.notes`")?;
     let cells = match image {
         "before" => &mut change.before,
         "after" => &mut change.after,
-        _ => return Err(at.problem("expected `before.` or `after.` and a column")),
+        _ => return Err("expected `before.` or `after.` and a column"),
     };
-    if let (Some(cells), Some(index)) = (cells, table.column(column)) {
-        cells[index] = OwnedCell::Unavailable;
-    }
-    Ok(())
+    let index = table.column(column);
+    Ok(cells
+        .as_mut()
+        .zip(index)
+        .map(|(cells, index)| &mut cells[index]))
 }
 
 fn facts(object: &Object<'_>) -> Result<TransactionFacts, Problem> {

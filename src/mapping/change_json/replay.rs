@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use rowbridge_api::{Batch, Identity, Item, Shape, Transaction};
+use rowbridge_api::{Batch, Change, Identity, Item, Shape, Transaction};
 
 use crate::event::EncodedBatch;
-use crate::mapping::{Evaluator, Mapping, Stamp, Stop};
+use crate::mapping::{Evaluator, Mapping, RuleOutcome, Stamp, Stop};
 
 /// An evaluator and the transaction it is in.
 pub struct Replay {
@@ -51,5 +51,22 @@ impl Replay {
             Item::Commit(_) | Item::SnapshotEnd(_) => self.transaction = None,
         }
         Ok(())
+    }
+
+    /// What every rule of the change's table does with it; for the change that was taken last.
+    ///
+    /// # Errors
+    /// The change does not fit the shape it names.
+    pub fn explain(&self, batch: &Batch, change: &Change) -> Result<Vec<RuleOutcome>, Stop> {
+        match &self.transaction {
+            Some(transaction) => self.evaluator.explain(batch, transaction, change),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// The transaction that is open.
+    #[must_use]
+    pub fn transaction(&self) -> Option<&Transaction> {
+        self.transaction.as_ref()
     }
 }
