@@ -7,7 +7,6 @@
 //!
 //! Not here: whether database and broker agree with it; that is `check`.
 
-mod connect;
 #[cfg(test)]
 mod docs;
 mod given;

@@ -4,6 +4,9 @@
 //! tokio; the sources arrive as text and events leave as bytes. The language is specified in
 //! docs/mapping.md.
 
+pub mod cases;
+pub mod change_json;
+
 use std::sync::Arc;
 
 use rowbridge_api::{Batch, Change, Identity, Position, Shape, State, TableNeeds, Transaction};
