@@ -122,8 +122,13 @@ async fn gather(named: Option<&Path>, args: &CheckArgs) -> Report {
         report.left_out.push("source and sink: --offline");
         return report;
     }
-    report.take(Area::Source, source(&config, &mapping).await);
-    report.take(Area::Sink, sink(&config, mapping).await);
+    #[cfg(all(feature = "postgres", feature = "kafka"))]
+    {
+        report.take(Area::Source, source(&config, &mapping).await);
+        report.take(Area::Sink, sink(&config, mapping).await);
+    }
+    #[cfg(not(all(feature = "postgres", feature = "kafka")))]
+    report.left_out.push("source and sink: this binary was built without them");
     report
 }
 
@@ -166,7 +171,7 @@ fn mapping(config: &Config, report: &mut Report) -> Option<Mapping> {
     }
 }
 
-#[cfg(feature = "postgres")]
+#[cfg(all(feature = "postgres", feature = "kafka"))]
 async fn source(config: &Config, mapping: &Mapping) -> Result<Vec<Finding>, (String, String)> {
     use rowbridge_api::{Source as _, SourceError};
     let crate::config::SourceConfig::Postgres(settings) = &config.source;
@@ -182,15 +187,7 @@ async fn source(config: &Config, mapping: &Mapping) -> Result<Vec<Finding>, (Str
     })
 }
 
-#[cfg(not(feature = "postgres"))]
-async fn source(_: &Config, _: &Mapping) -> Result<Vec<Finding>, (String, String)> {
-    Err((
-        "this binary was built without the feature postgres".to_owned(),
-        String::new(),
-    ))
-}
-
-#[cfg(feature = "kafka")]
+#[cfg(all(feature = "postgres", feature = "kafka"))]
 async fn sink(config: &Config, mapping: Mapping) -> Result<Vec<Finding>, (String, String)> {
     use crate::sink::SinkError;
     use crate::sink::kafka::{KafkaSink, Published};
@@ -208,14 +205,6 @@ async fn sink(config: &Config, mapping: Mapping) -> Result<Vec<Finding>, (String
             _ => (problem, String::new()),
         }
     })
-}
-
-#[cfg(not(feature = "kafka"))]
-async fn sink(_: &Config, _: Mapping) -> Result<Vec<Finding>, (String, String)> {
-    Err((
-        "this binary was built without the feature kafka".to_owned(),
-        String::new(),
-    ))
 }
 
 /// An error and what caused it, in one line each.

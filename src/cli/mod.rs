@@ -9,6 +9,7 @@ mod check;
 mod drop;
 mod dry_run;
 mod paint;
+#[cfg(all(feature = "postgres", feature = "kafka"))]
 mod peers;
 #[cfg(all(feature = "postgres", feature = "kafka"))]
 mod position;

@@ -1,26 +1,19 @@
 //! What the configuration means to the connector and to the sink.
 
-#[cfg(feature = "kafka")]
 use std::collections::BTreeMap;
-#[cfg(feature = "kafka")]
 use std::time::Duration;
 
 use anyhow::Result;
-#[cfg(feature = "postgres")]
 use rowbridge_postgres::{Address, ClientCertificate, Password, PostgresConfig, TlsMode};
 
 use crate::config::Config;
-#[cfg(feature = "kafka")]
 use crate::config::KafkaSettings;
-#[cfg(feature = "postgres")]
 use crate::config::{PostgresSettings, Tls};
 use crate::pipeline;
 use crate::refusal::Refusal;
-#[cfg(feature = "kafka")]
 use crate::sink::kafka::{KafkaConfig, KafkaLimits, properties::Properties};
 
 /// The PostgreSQL connector's settings.
-#[cfg(feature = "postgres")]
 pub(crate) fn postgres(config: &Config, settings: &PostgresSettings) -> Result<PostgresConfig> {
     let hint = "see source.postgres in docs/configuration.md";
     let mut postgres = PostgresConfig::from_url(settings.url.expose())
@@ -56,7 +49,6 @@ pub(crate) fn postgres(config: &Config, settings: &PostgresSettings) -> Result<P
 }
 
 /// The Kafka sink's settings.
-#[cfg(feature = "kafka")]
 pub(crate) fn kafka(config: &Config, settings: &KafkaSettings) -> Result<KafkaConfig> {
     let given: BTreeMap<_, _> = settings.properties.iter().cloned().collect();
     let properties = Properties::checked(&given).map_err(|problems| {

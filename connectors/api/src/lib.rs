@@ -18,6 +18,8 @@ pub mod batch;
 pub mod position;
 pub mod shape;
 pub mod source;
+#[cfg(any(test, feature = "testkit"))]
+pub mod testkit;
 pub mod value;
 
 pub use batch::{Batch, Cell, CellRange, Change, Commit, Image, Item, Op, Row, Transaction};

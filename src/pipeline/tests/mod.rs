@@ -1,1 +1,366 @@
 //! The pipeline between a model source and a model Kafka, broken at every step.
+//!
+//! Every run is one story: rows that exist, then transactions, one of them large enough to be split over
+//! several commits. Whatever breaks on the way, and however often, at the end every change must be in the
+//! log exactly once and in order. `.ci/run` plants three bugs and requires these tests to fail with each.
+
+mod faults;
+mod model_kafka;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rowbridge_api::testkit::fake::{FakeChange, FakeDatabase, FakeTable};
+use rowbridge_api::{Position, State};
+use tokio_util::sync::CancellationToken;
+
+use super::{Limits, Meters, Plan, run};
+use crate::health::Health;
+use crate::mapping::{Mapping, Pack, SourceFile};
+use crate::metrics::Metrics;
+use crate::refusal::Refusal;
+use crate::sink::Progress;
+use faults::{Fault, Faults};
+use model_kafka::ModelKafka;
+
+const ACCOUNTS: usize = 3;
+
+/// Changes of the transaction that must be split: batches hold four items.
+const LARGE: usize = 18;
+
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// More steps than any run of the story takes.
+const MOST_STEPS: u64 = 400;
+
+/// One database and one Kafka; processes come and go between them.
+struct World {
+    database: FakeDatabase,
+    kafka: ModelKafka,
+    faults: Faults,
+    mapping: Arc<Mapping>,
+}
+
+impl World {
+    fn new(faults: Faults) -> Self {
+        let database = FakeDatabase::new("fake/1");
+        database.create_table(FakeTable::new(
+            "account",
+            &[("id", "int8"), ("ver", "int8")],
+        ));
+        database.set_batch_items(4);
+        for id in 1..=ACCOUNTS {
+            database.commit(vec![FakeChange::insert(
+                "account",
+                &[Some(&id.to_string()), Some("0")],
+            )]);
+        }
+        let kafka = ModelKafka::new(database.clone());
+        Self {
+            database,
+            kafka,
+            faults,
+            mapping: Arc::new(ledger()),
+        }
+    }
+
+    /// Starts processes, one after another as they die, until everything is published; then checks it.
+    async fn tell_the_story(&self) {
+        let mut written = None;
+        let started = Instant::now();
+        loop {
+            match self.process(&mut written).await {
+                Ended::Done => break,
+                Ended::Died => {}
+                Ended::Refused(refusal) => {
+                    panic!("refused: {refusal}\nafter {:?}", self.faults.fired())
+                }
+            }
+            assert!(
+                started.elapsed() < DEADLINE,
+                "not done within {DEADLINE:?} after {:?}",
+                self.faults.fired()
+            );
+        }
+        self.verify();
+    }
+
+    /// One process: from its start until everything is published or it dies.
+    async fn process(&self, written: &mut Option<Position>) -> Ended {
+        let shutdown = CancellationToken::new();
+        let process = tokio::spawn(process(self.database.clone(), self.plan(shutdown.clone())));
+        let started = Instant::now();
+        while !process.is_finished() {
+            match (self.kafka.progress(), &*written) {
+                (Some(Progress::At { .. }), None) => *written = Some(self.write()),
+                (
+                    Some(Progress::At {
+                        position,
+                        cursor: None,
+                    }),
+                    Some(end),
+                ) if position >= *end => shutdown.cancel(),
+                _ => {}
+            }
+            assert!(
+                started.elapsed() < DEADLINE,
+                "stuck within {DEADLINE:?} after {:?}",
+                self.faults.fired()
+            );
+            tokio::time::sleep(Duration::from_micros(200)).await;
+        }
+        match process.await {
+            Err(_crash) => Ended::Died,
+            Ok(Err(refusal)) => Ended::Refused(refusal),
+            Ok(Ok(())) => Ended::Done,
+        }
+    }
+
+    /// Commits the transactions of the story; the position of the last.
+    fn write(&self) -> Position {
+        let update = |number: usize| {
+            FakeChange::update(
+                "account",
+                &(1 + number % ACCOUNTS).to_string(),
+                &[("ver", Some(&(number + 1).to_string()))],
+            )
+        };
+        self.database.commit(vec![update(0)]);
+        self.database.commit((1..=LARGE).map(update).collect());
+        self.database.idle();
+        self.database
+            .commit(vec![update(LARGE + 1), update(LARGE + 2)]);
+        self.database.commit(vec![update(LARGE + 3)])
+    }
+
+    fn plan(
+        &self,
+        shutdown: CancellationToken,
+    ) -> Plan<impl Fn() -> Result<model_kafka::ModelSink, crate::sink::SinkError> + use<>> {
+        let health = Health::new(Duration::from_secs(60));
+        let metrics = Metrics::new(self.mapping.rules(), health.clone());
+        let limits = Limits {
+            channel_batches: 2,
+            encoded_batches: 1,
+            commit_min_interval: Duration::ZERO,
+            commit_max_records: 6,
+            backoff_min: Duration::from_micros(100),
+            backoff_max: Duration::from_millis(2),
+            standby_poll: Duration::from_millis(1),
+            ..Limits::default()
+        };
+        let (kafka, faults) = (self.kafka.clone(), self.faults.clone());
+        Plan {
+            pipeline: "ledger".to_owned(),
+            mapping: Arc::clone(&self.mapping),
+            limits,
+            make_sink: Arc::new(move || Ok(kafka.sink(&faults))),
+            meters: Meters::new(metrics, health),
+            shutdown,
+        }
+    }
+
+    /// Every change once, in order; every row read at least once; no acknowledgement past a commit.
+    fn verify(&self) {
+        let (reads, changes): (Vec<_>, Vec<_>) = self
+            .kafka
+            .events()
+            .into_iter()
+            .partition(|event| event.data.contains("\"ver\":0"));
+        let fired = self.faults.fired();
+        let expected: Vec<_> = (0..=LARGE + 3)
+            .map(|number| {
+                format!(
+                    "{{\"id\":{},\"ver\":{}}}",
+                    1 + number % ACCOUNTS,
+                    number + 1
+                )
+            })
+            .collect();
+        let published: Vec<_> = changes.iter().map(|event| event.data.clone()).collect();
+        assert_eq!(published, expected, "after {fired:?}");
+        let mut ids: Vec<_> = changes.iter().map(|event| &event.id).collect();
+        ids.sort();
+        ids.dedup();
+        assert_eq!(
+            ids.len(),
+            expected.len(),
+            "event ids repeat after {fired:?}"
+        );
+        let mut keys: Vec<_> = reads.iter().map(|event| event.key.as_str()).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        assert_eq!(keys, ["1", "2", "3"], "existing rows after {fired:?}");
+        assert_eq!(self.database.ack_past_commit(), None, "after {fired:?}");
+    }
+}
+
+/// How a process ended.
+enum Ended {
+    Done,
+    Died,
+    Refused(Refusal),
+}
+
+async fn process<M>(database: FakeDatabase, plan: Plan<M>) -> Result<(), Refusal>
+where
+    M: Fn() -> Result<model_kafka::ModelSink, crate::sink::SinkError> + Send + Sync + 'static,
+{
+    run(&mut database.source(), &plan).await
+}
+
+fn ledger() -> Mapping {
+    let file = |name: &str, text: &str| SourceFile {
+        name: name.to_owned(),
+        text: text.to_owned(),
+    };
+    let pack = Pack {
+        mapping: file(
+            "mapping.toml",
+            r#"
+[mapping]
+name = "ledger"
+version = 1
+[tables]
+account = "public.account"
+[topics.accounts]
+name = "accounts"
+[[event]]
+type = "AccountSeen"
+table = "account"
+topic = "accounts"
+on = ["read", "insert", "update"]
+[event.data]
+id = "$.row.id"
+ver = "$.row.ver"
+"#,
+        ),
+        schema: file(
+            "schema.toml",
+            "[account]\nkey = [\"id\"]\n[account.columns]\nid = \"int8\"\nver = \"int8\"\n",
+        ),
+        params: toml::Table::new(),
+    };
+    Mapping::compile(&pack)
+        .unwrap_or_else(|problems| panic!("{problems:?}"))
+        .0
+}
+
+fn block_on(story: impl Future<Output = ()>) {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(story);
+}
+
+#[test]
+fn an_undisturbed_run_publishes_everything_once() {
+    block_on(async { World::new(Faults::default()).tell_the_story().await });
+}
+
+/// Breaks the story at step 1, 2, 3, ... until a run is over before its break comes.
+fn at_every_step(make: impl Fn(u64) -> Vec<(u64, Fault)>) {
+    block_on(async {
+        for step in 1..MOST_STEPS {
+            let faults = Faults::at(&make(step)).with_coin(step);
+            let world = World::new(faults.clone());
+            world.tell_the_story().await;
+            if faults.fired().is_empty() {
+                assert!(step > 10, "the story has more than {step} steps");
+                return;
+            }
+        }
+        panic!("the story never ran to its end unbroken");
+    });
+}
+
+#[test]
+fn a_failure_at_every_step() {
+    at_every_step(|step| vec![(step, Fault::Error)]);
+}
+
+#[test]
+fn a_crash_at_every_step() {
+    at_every_step(|step| vec![(step, Fault::Crash)]);
+}
+
+#[test]
+fn a_crash_at_every_step_and_again_soon_after() {
+    for again in [1, 2, 5] {
+        at_every_step(|step| vec![(step, Fault::Crash), (step + again, Fault::Crash)]);
+    }
+}
+
+#[test]
+fn a_commit_whose_outcome_is_open_at_every_step() {
+    at_every_step(|step| vec![(step, Fault::OutcomeOpen)]);
+    at_every_step(|step| vec![(step, Fault::OutcomeOpenThoughDone)]);
+}
+
+#[test]
+fn an_open_outcome_followed_by_a_crash() {
+    at_every_step(|step| vec![(step, Fault::OutcomeOpen), (step + 1, Fault::Crash)]);
+    at_every_step(|step| {
+        vec![
+            (step, Fault::OutcomeOpenThoughDone),
+            (step + 1, Fault::Crash),
+        ]
+    });
+}
+
+#[test]
+fn the_source_breaks_after_every_message() {
+    block_on(async {
+        for messages in 1..60 {
+            let world = World::new(Faults::default());
+            world.database.fail_after(messages);
+            world.tell_the_story().await;
+        }
+    });
+}
+
+#[test]
+fn the_source_and_the_sink_break_in_the_same_run() {
+    block_on(async {
+        for at in 1..40 {
+            let world = World::new(Faults::at(&[(at, Fault::Crash)]));
+            world.database.fail_after(at);
+            world.tell_the_story().await;
+        }
+    });
+}
+
+#[test]
+fn a_lost_slot_and_a_lost_position_are_refused() {
+    block_on(async {
+        let world = World::new(Faults::default());
+        world.tell_the_story().await;
+        let events = world.kafka.events().len();
+
+        let forgetful = World {
+            kafka: ModelKafka::new(world.database.clone()),
+            ..World::new(Faults::default())
+        };
+        let forgetful = World {
+            database: world.database.clone(),
+            ..forgetful
+        };
+        assert_eq!(
+            state(forgetful.process(&mut None).await),
+            State::PositionLost
+        );
+        assert_eq!(forgetful.kafka.events(), []);
+
+        world.database.drop_slot();
+        assert_eq!(state(world.process(&mut None).await), State::SlotLost);
+        assert_eq!(world.kafka.events().len(), events);
+    });
+}
+
+fn state(ended: Ended) -> State {
+    match ended {
+        Ended::Refused(refusal) => refusal.state,
+        Ended::Done | Ended::Died => panic!("it was not refused"),
+    }
+}

@@ -4,6 +4,7 @@
 use std::sync::{Arc, Mutex};
 
 use rowbridge_api::Identity;
+use rowbridge_api::testkit::fake::FakeDatabase;
 
 use super::faults::{Fault, Faults};
 use crate::event::EncodedBatch;
@@ -27,25 +28,56 @@ struct Log {
 }
 
 /// The broker; survives every crash of the pipeline.
-#[derive(Clone, Default)]
-pub(super) struct ModelKafka(Arc<Mutex<Log>>);
+#[derive(Clone)]
+pub(super) struct ModelKafka {
+    log: Arc<Mutex<Log>>,
+    /// Told what is committed, so that it notices an acknowledgement past that.
+    database: FakeDatabase,
+}
 
 impl ModelKafka {
+    pub(super) fn new(database: FakeDatabase) -> Self {
+        Self {
+            log: Arc::default(),
+            database,
+        }
+    }
+
     pub(super) fn events(&self) -> Vec<Event> {
-        self.0.lock().unwrap().events.clone()
+        self.log.lock().unwrap().events.clone()
     }
 
     pub(super) fn progress(&self) -> Option<Progress> {
-        self.0.lock().unwrap().checkpoint.as_ref().map(|checkpoint| checkpoint.progress.clone())
+        self.log
+            .lock()
+            .unwrap()
+            .checkpoint
+            .as_ref()
+            .map(|checkpoint| checkpoint.progress.clone())
+    }
+
+    /// A transaction lands: events and checkpoint become visible together.
+    fn append(&self, log: &mut Log, events: Vec<Event>, checkpoint: Checkpoint) {
+        if let Progress::At { position, .. } = &checkpoint.progress {
+            self.database.consumer_committed(position.clone());
+        }
+        log.events.extend(events);
+        log.checkpoint = Some(checkpoint);
     }
 
     pub(super) fn sink(&self, faults: &Faults) -> ModelSink {
-        ModelSink { log: Arc::clone(&self.0), faults: faults.clone(), epoch: 0, source: None, written: Vec::new() }
+        ModelSink {
+            kafka: self.clone(),
+            faults: faults.clone(),
+            epoch: 0,
+            source: None,
+            written: Vec::new(),
+        }
     }
 }
 
 pub(super) struct ModelSink {
-    log: Arc<Mutex<Log>>,
+    kafka: ModelKafka,
     faults: Faults,
     epoch: u64,
     source: Option<Identity>,
@@ -55,14 +87,13 @@ pub(super) struct ModelSink {
 impl Sink for ModelSink {
     fn open(&mut self, source: &Identity) -> Result<Opened, SinkError> {
         self.fail("open")?;
-        let mut log = self.log.lock().unwrap();
+        let mut log = self.kafka.log.lock().unwrap();
         log.epoch += 1;
         // Initialising the transactional id settles what was open: it landed, or it never will.
         if let Some((events, checkpoint)) = log.on_its_way.take()
             && self.faults.coin()
         {
-            log.events.extend(events);
-            log.checkpoint = Some(checkpoint);
+            self.kafka.append(&mut log, events, checkpoint);
         }
         self.epoch = log.epoch;
         self.source = Some(source.clone());
@@ -71,7 +102,8 @@ impl Sink for ModelSink {
 
     fn write(&mut self, batch: &EncodedBatch) -> Result<(), SinkError> {
         self.fail("write")?;
-        self.written.extend(batch.records.iter().map(|record| event(batch, record)));
+        self.written
+            .extend(batch.records.iter().map(|record| event(batch, record)));
         Ok(())
     }
 
@@ -84,43 +116,61 @@ impl Sink for ModelSink {
             partitions_of_topics: std::collections::BTreeMap::new(),
         };
         let events = std::mem::take(&mut self.written);
-        let mut log = self.log.lock().unwrap();
+        let mut log = self.kafka.log.lock().unwrap();
         if self.epoch != log.epoch {
-            return Err(SinkError::Fenced { problem: "a newer producer exists".to_owned() });
+            return Err(SinkError::Fenced {
+                problem: "a newer producer exists".to_owned(),
+            });
         }
         // A producer that goes on after an open outcome aborts what was on its way.
         log.on_its_way = None;
         match self.faults.at_commit() {
             Some(Fault::OutcomeOpen) => {
                 log.on_its_way = Some((events, checkpoint));
-                return Err(SinkError::Ambiguous { problem: "EndTxn was not answered".to_owned() });
+                return Err(SinkError::Ambiguous {
+                    problem: "EndTxn was not answered".to_owned(),
+                });
             }
             Some(Fault::OutcomeOpenThoughDone) => {
-                log.events.extend(events);
-                log.checkpoint = Some(checkpoint);
-                return Err(SinkError::Ambiguous { problem: "EndTxn was not answered".to_owned() });
+                self.kafka.append(&mut log, events, checkpoint);
+                return Err(SinkError::Ambiguous {
+                    problem: "EndTxn was not answered".to_owned(),
+                });
             }
             Some(Fault::Error | Fault::Crash) | None => {}
         }
-        log.events.extend(events);
-        log.checkpoint = Some(checkpoint);
+        self.kafka.append(&mut log, events, checkpoint);
         drop(log);
-        self.fail("after commit").map_err(|_| SinkError::Ambiguous { problem: "the answer was lost".to_owned() })
+        self.fail("after commit").map_err(|_| SinkError::Ambiguous {
+            problem: "the answer was lost".to_owned(),
+        })
     }
 }
 
 impl ModelSink {
     fn fail(&self, step: &'static str) -> Result<(), SinkError> {
-        self.faults.step(step).map_err(|problem| SinkError::Transient { problem })
+        self.faults
+            .step(step)
+            .map_err(|problem| SinkError::Transient { problem })
     }
 }
 
 fn event(batch: &EncodedBatch, record: &crate::event::Record) -> Event {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-    let id = batch.headers_of(record).find(|(name, _)| name.0 == 1).map(|(_, id)| text(id)).unwrap();
+    let id = batch
+        .headers_of(record)
+        .find(|(name, _)| name.0 == 1)
+        .map(|(_, id)| text(id))
+        .unwrap();
     Event {
         id,
-        key: record.key.map(|key| text(batch.bytes(key))).unwrap_or_default(),
-        data: record.value.map(|value| text(batch.bytes(value))).unwrap_or_default(),
+        key: record
+            .key
+            .map(|key| text(batch.bytes(key)))
+            .unwrap_or_default(),
+        data: record
+            .value
+            .map(|value| text(batch.bytes(value)))
+            .unwrap_or_default(),
     }
 }

@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 
+use bigdecimal::BigDecimal;
 use proptest::prelude::*;
 
 use super::{Type, Value};
@@ -419,5 +420,76 @@ proptest! {
         let mut out = Vec::new();
         Value::Date(days).write_text(&mut out);
         prop_assert_eq!(Type::parse("date").decode(&out).unwrap(), Value::Date(days));
+    }
+}
+
+/// Values of one kind, or of kinds that compare with each other, their extremes among them.
+fn comparable() -> impl Strategy<Value = Vec<Value<'static>>> {
+    let number = prop_oneof![
+        any::<i64>().prop_map(Value::Int),
+        (-3_i64..4).prop_map(Value::Int),
+        any::<f64>().prop_map(Value::Float),
+        (-6_i8..6).prop_map(|half| Value::Float(f64::from(half) / 2.0)),
+        "-?[0-9]{1,3}(\\.[0-9]{1,3})?".prop_map(|digits| Value::Decimal(digits.into())),
+        prop::sample::select(vec!["NaN", "Infinity", "-Infinity"])
+            .prop_map(|name| Value::Decimal(name.into())),
+    ];
+    let text = prop_oneof![
+        "[ab ]{0,3}".prop_map(|text| Value::Text(text.into())),
+        "[ab ]{0,3}".prop_map(|text| Value::Char(text.into())),
+    ];
+    let instant = prop_oneof![
+        any::<i32>().prop_map(Value::Date),
+        prop::sample::select(vec![i64::MIN, -1, 0, 1, i64::MAX]).prop_map(Value::Timestamp),
+        any::<i64>().prop_map(Value::TimestampTz),
+    ];
+    let timetz = (0_i64..5, -2_i32..3).prop_map(|(hour, offset)| Value::TimeTz {
+        micros: hour * 3_600_000_000,
+        offset_seconds: offset * 3_600,
+    });
+    let interval = "P-?[0-9]{1,2}M-?[0-9]{1,3}D".prop_map(|text| Value::Interval(text.into()));
+    let array = prop::collection::vec(prop::option::of((0_i64..3).prop_map(Value::Int)), 0..3)
+        .prop_map(Value::Array);
+    prop_oneof![
+        prop::collection::vec(number, 3),
+        prop::collection::vec(text, 3),
+        prop::collection::vec(instant, 3),
+        prop::collection::vec(timetz, 3),
+        prop::collection::vec(interval, 3),
+        prop::collection::vec(array, 3),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    #[test]
+    fn comparison_is_a_total_order(mut values in comparable()) {
+        for left in &values {
+            prop_assert_eq!(left.compare(left), Some(Ordering::Equal));
+            for right in &values {
+                let order = left.compare(right);
+                prop_assert!(order.is_some());
+                prop_assert_eq!(right.compare(left), order.map(Ordering::reverse));
+            }
+        }
+        values.sort_by(|left, right| left.compare(right).unwrap());
+        prop_assert_ne!(values[0].compare(&values[2]), Some(Ordering::Greater));
+    }
+
+    #[test]
+    fn numbers_compare_as_exact_decimals(
+        left in "-?[0-9]{1,25}(\\.[0-9]{1,25})?",
+        right in "-?[0-9]{1,25}(\\.[0-9]{1,25})?",
+        float in prop::num::f64::NORMAL,
+        integer: i64,
+    ) {
+        let exact: BigDecimal = left.parse().unwrap();
+        let value = Value::Decimal(left.into());
+        let other = Value::Decimal(right.as_str().into());
+        prop_assert_eq!(value.compare(&other), Some(exact.cmp(&right.parse().unwrap())));
+        prop_assert_eq!(value.compare(&Value::Int(integer)), Some(exact.cmp(&integer.into())));
+        let exact_float = BigDecimal::try_from(float).unwrap();
+        prop_assert_eq!(value.compare(&Value::Float(float)), Some(exact.cmp(&exact_float)));
     }
 }

@@ -1,0 +1,160 @@
+//! Rowbridge end to end beside the floor: one command, one run, one machine.
+//!
+//! `cargo bench --bench end_to_end -- [--json] [--scale PERCENT] [WORKLOAD..]`
+//!
+//! A drain alternates `pg_recvlogical` to /dev/null (the floor: the same publication, plugin and protocol
+//! version) with Rowbridge draining the same backlog through `mappings/airline` into Kafka with
+//! transactions, three times each, and reports medians. A latency run writes single-row commits at a fixed
+//! rate, open loop, and reports the time from the commit's answer to a `read_committed` consumer, beside a
+//! bare replication client on a second slot. Everything published is read back and counted.
+
+mod backlog;
+mod drain;
+mod floor;
+mod latency;
+mod measure;
+mod pipeline;
+mod report;
+
+use anyhow::{Context, Result, bail};
+use rowbridge_testbed::{Kafka, PgVersion, Postgres};
+
+use backlog::Backlog;
+use report::Report;
+
+/// The servers of one run.
+pub(crate) struct Servers {
+    pub(crate) postgres: Postgres,
+    pub(crate) kafka: Kafka,
+    /// The database that holds the airline's tables.
+    pub(crate) url: String,
+}
+
+const WORKLOADS: [&str; 5] = [
+    "drain_10k",
+    "drain_single",
+    "drain_one",
+    "latency_1000",
+    "latency_5000",
+];
+
+struct Arguments {
+    json: bool,
+    /// Percent of each workload's full size; below 100 only to try the bench itself.
+    scale: u64,
+    workloads: Vec<String>,
+}
+
+fn main() -> Result<()> {
+    if std::env::args().nth(1).as_deref() == Some("run") {
+        // The daemon that this bench started: the same code as the binary, in this profile.
+        std::process::exit(i32::from(
+            rowbridge::cli::main() != std::process::ExitCode::SUCCESS,
+        ));
+    }
+    let arguments = arguments()?;
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?
+        .block_on(run(&arguments))
+}
+
+fn arguments() -> Result<Arguments> {
+    let mut parsed = Arguments {
+        json: false,
+        scale: 100,
+        workloads: Vec::new(),
+    };
+    let mut words = std::env::args().skip(1);
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "--json" => parsed.json = true,
+            "--bench" => {} // Cargo passes it.
+            "--scale" => {
+                parsed.scale = words
+                    .next()
+                    .context("--scale wants a percentage")?
+                    .parse()?
+            }
+            name if WORKLOADS.contains(&name) => parsed.workloads.push(name.to_owned()),
+            other => bail!("unknown argument {other}; workloads are {WORKLOADS:?}"),
+        }
+    }
+    if parsed.workloads.is_empty() {
+        parsed.workloads = WORKLOADS.map(str::to_owned).to_vec();
+    }
+    Ok(parsed)
+}
+
+async fn run(arguments: &Arguments) -> Result<()> {
+    for workload in &arguments.workloads {
+        // Fresh servers for each, so that none inherits another's WAL, cache or topics.
+        let servers = start(workload).await?;
+        let rows = |full: u64| (full * arguments.scale / 100).max(1_000);
+        let report = match workload.as_str() {
+            "drain_10k" => {
+                drain::run(
+                    &servers,
+                    &Backlog {
+                        name: workload,
+                        rows: rows(1_000_000),
+                        rows_per_transaction: 10_000,
+                    },
+                )
+                .await?
+            }
+            "drain_single" => {
+                drain::run(
+                    &servers,
+                    &Backlog {
+                        name: workload,
+                        rows: rows(500_000),
+                        rows_per_transaction: 1,
+                    },
+                )
+                .await?
+            }
+            "drain_one" => {
+                drain::run(
+                    &servers,
+                    &Backlog {
+                        name: workload,
+                        rows: rows(1_000_000),
+                        rows_per_transaction: u64::MAX,
+                    },
+                )
+                .await?
+            }
+            "latency_1000" => latency::run(&servers, workload, 1_000, rows(30_000)).await?,
+            _ => latency::run(&servers, workload, 5_000, rows(150_000)).await?,
+        };
+        show(&report, arguments.json);
+    }
+    Ok(())
+}
+
+async fn start(workload: &str) -> Result<Servers> {
+    eprintln!("{workload}: starting PostgreSQL and Kafka");
+    let (postgres, kafka) = tokio::try_join!(Postgres::start(PgVersion::V17), Kafka::start())?;
+    let url = postgres.database("reservations").await?;
+    let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await?;
+    tokio::spawn(connection);
+    client
+        .batch_execute(include_str!("../../mappings/airline/schema.sql"))
+        .await?;
+    Ok(Servers {
+        postgres,
+        kafka,
+        url,
+    })
+}
+
+#[expect(clippy::print_stdout, reason = "the report is this program's output")]
+fn show(report: &Report, json: bool) {
+    if json {
+        println!("{}", report.json());
+    } else {
+        println!("{report}");
+    }
+}

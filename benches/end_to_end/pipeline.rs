@@ -1,0 +1,128 @@
+//! Rowbridge as a process of its own, on a copy of `mappings/airline` whose topics are its own.
+
+use std::fs::{self, File};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::process::{Child, Command};
+
+use crate::Servers;
+
+const DEADLINE: Duration = Duration::from_secs(120);
+
+/// One pipeline; its process comes and goes.
+pub(crate) struct Pipeline {
+    pub(crate) name: String,
+    dir: TempDir,
+}
+
+impl Pipeline {
+    pub(crate) fn new(servers: &Servers, name: &str) -> Result<Self> {
+        let dir = TempDir::new()?;
+        let pack = concat!(env!("CARGO_MANIFEST_DIR"), "/mappings/airline");
+        for file in ["mapping.toml", "schema.toml"] {
+            let text = fs::read_to_string(format!("{pack}/{file}"))?;
+            fs::write(
+                dir.path().join(file),
+                text.replace("\"travel.", &format!("\"{name}.")),
+            )?;
+        }
+        let config = format!(
+            "pipeline = \"{name}\"\nmapping = \".\"\n[source.postgres]\nurl = \"{}\"\ntls = \"disable\"\n\
+             [sink.kafka]\nbrokers = \"{}\"\n",
+            servers.url,
+            servers.kafka.brokers()
+        );
+        fs::write(dir.path().join("rowbridge.toml"), config)?;
+        Ok(Self {
+            name: name.to_owned(),
+            dir,
+        })
+    }
+
+    /// The topic that seat changes go to.
+    pub(crate) fn topic(&self) -> String {
+        format!("{}.inventory", self.name)
+    }
+
+    pub(crate) fn slot(&self) -> String {
+        format!("rowbridge_{}", self.name)
+    }
+
+    pub(crate) fn start(&self) -> Result<Process> {
+        let port = std::net::TcpListener::bind("127.0.0.1:0")?
+            .local_addr()?
+            .port();
+        let http = format!("127.0.0.1:{port}");
+        let log = self.dir.path().join("rowbridge.log");
+        let child = Command::new(std::env::current_exe()?)
+            .args(["run", "-c"])
+            .arg(self.dir.path().join("rowbridge.toml"))
+            .env("ROWBRIDGE_HTTP__LISTEN", &http)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(&log)?)
+            .kill_on_drop(true)
+            .spawn()?;
+        Ok(Process { child, http, log })
+    }
+}
+
+/// A running `rowbridge run`.
+pub(crate) struct Process {
+    child: Child,
+    http: String,
+    log: std::path::PathBuf,
+}
+
+impl Process {
+    pub(crate) fn pid(&self) -> Result<u32> {
+        self.child
+            .id()
+            .with_context(|| format!("rowbridge ended:\n{}", self.log()))
+    }
+
+    pub(crate) async fn ready(&mut self) -> Result<()> {
+        let started = Instant::now();
+        while !is_ready(&self.http).await {
+            if self.child.try_wait()?.is_some() || started.elapsed() > DEADLINE {
+                bail!("rowbridge did not become ready:\n{}", self.log());
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn stop(mut self) -> Result<()> {
+        kill(Pid::from_raw(i32::try_from(self.pid()?)?), Signal::SIGTERM)?;
+        tokio::time::timeout(DEADLINE, self.child.wait())
+            .await
+            .context("rowbridge did not stop")??;
+        Ok(())
+    }
+
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+}
+
+async fn is_ready(http: &str) -> bool {
+    let answer = async {
+        let mut stream = TcpStream::connect(http).await?;
+        stream
+            .write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            .await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        std::io::Result::Ok(answer)
+    };
+    answer
+        .await
+        .is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
+}

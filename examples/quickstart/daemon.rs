@@ -1,0 +1,173 @@
+//! `rowbridge run` as a process of its own: this executable again, with the README's configuration.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::process::{Child, Command};
+
+const DEADLINE: Duration = Duration::from_secs(60);
+
+pub(crate) struct Daemon {
+    child: Child,
+    dir: TempDir,
+    http: String,
+    environment: Vec<(&'static str, String)>,
+}
+
+impl Daemon {
+    pub(crate) fn start(url: &str, brokers: &str) -> Result<Self> {
+        let dir = TempDir::new()?;
+        std::fs::write(dir.path().join("rowbridge.toml"), readme_config()?)?;
+        let port = std::net::TcpListener::bind("127.0.0.1:0")?
+            .local_addr()?
+            .port();
+        let http = format!("127.0.0.1:{port}");
+        let pack = concat!(env!("CARGO_MANIFEST_DIR"), "/mappings/airline");
+        let environment = vec![
+            ("ROWBRIDGE__MAPPING", pack.to_owned()),
+            ("ROWBRIDGE_SOURCE__POSTGRES__URL", url.to_owned()),
+            ("ROWBRIDGE_SINK__KAFKA__BROKERS", brokers.to_owned()),
+            ("ROWBRIDGE_HTTP__LISTEN", http.clone()),
+        ];
+        let child = spawn(&dir, &environment)?;
+        Ok(Self {
+            child,
+            dir,
+            http,
+            environment,
+        })
+    }
+
+    pub(crate) fn http(&self) -> &str {
+        &self.http
+    }
+
+    /// Waits until `/readyz` answers 200.
+    pub(crate) async fn ready(&mut self) -> Result<()> {
+        let started = Instant::now();
+        while !is_ready(&self.http).await {
+            if let Some(status) = self.child.try_wait()? {
+                bail!("the daemon ended with {status}:\n{}", self.log());
+            }
+            if started.elapsed() > DEADLINE {
+                bail!(
+                    "the daemon was not ready within {DEADLINE:?}:\n{}",
+                    self.log()
+                );
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = self
+            .child
+            .id()
+            .with_context(|| format!("the daemon already ended:\n{}", self.log()))?;
+        Ok(kill(Pid::from_raw(i32::try_from(pid)?), signal)?)
+    }
+
+    /// SIGKILL, then a new process; the time from its start until it streams.
+    pub(crate) async fn kill_and_start_again(&mut self) -> Result<Duration> {
+        self.signal(Signal::SIGKILL)?;
+        self.child.wait().await?;
+        let started = Instant::now();
+        self.child = spawn(&self.dir, &self.environment)?;
+        self.ready().await?;
+        Ok(started.elapsed())
+    }
+
+    /// SIGTERM; it drains and exits 0.
+    pub(crate) async fn stop(&mut self) -> Result<()> {
+        self.signal(Signal::SIGTERM)?;
+        let status = tokio::time::timeout(DEADLINE, self.child.wait())
+            .await
+            .context("the daemon did not stop")??;
+        if !status.success() {
+            bail!("the daemon ended with {status}:\n{}", self.log());
+        }
+        Ok(())
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(log_path(&self.dir)).unwrap_or_default()
+    }
+}
+
+fn spawn(dir: &TempDir, environment: &[(&'static str, String)]) -> Result<Child> {
+    let log = File::options()
+        .append(true)
+        .create(true)
+        .open(log_path(dir))?;
+    Command::new(std::env::current_exe()?)
+        .args(["run", "-c"])
+        .arg(dir.path().join("rowbridge.toml"))
+        .envs(environment.iter().map(|(name, value)| (name, value)))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .kill_on_drop(true)
+        .spawn()
+        .context("starting the daemon")
+}
+
+fn log_path(dir: &TempDir) -> PathBuf {
+    dir.path().join("rowbridge.log")
+}
+
+/// The first TOML block of README.md.
+fn readme_config() -> Result<&'static str> {
+    let readme = include_str!("../../README.md");
+    let (_, rest) = readme
+        .split_once("```toml\n")
+        .context("README.md has a configuration")?;
+    let (config, _) = rest
+        .split_once("```")
+        .context("README.md's configuration ends")?;
+    Ok(config)
+}
+
+async fn is_ready(http: &str) -> bool {
+    let answer = async {
+        let mut stream = TcpStream::connect(http).await?;
+        stream
+            .write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            .await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        std::io::Result::Ok(answer)
+    };
+    answer
+        .await
+        .is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
+}
+
+/// Waits until the slot acknowledged everything that is committed now.
+pub(crate) async fn acknowledged(client: &tokio_postgres::Client) -> Result<()> {
+    let written: String = client
+        .query_one("SELECT pg_current_wal_lsn()::text", &[])
+        .await?
+        .get(0);
+    let query = "SELECT confirmed_flush_lsn >= $1::text::pg_lsn FROM pg_replication_slots WHERE slot_name = 'rowbridge_airline'";
+    let started = Instant::now();
+    while !client
+        .query_one(query, &[&written])
+        .await?
+        .get::<_, bool>(0)
+    {
+        if started.elapsed() > DEADLINE {
+            bail!("the slot did not advance to {written} within {DEADLINE:?}");
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    Ok(())
+}

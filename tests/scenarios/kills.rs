@@ -1,0 +1,96 @@
+//! The daemon is killed, again and again, wherever it is.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use nix::sys::signal::Signal;
+
+use crate::oracle::{Reads, verify};
+use crate::rig::{Rig, SOON, eventually};
+use crate::workload::{Random, Workload, open_accounts};
+
+/// Rounds of the kill test: `ROWBRIDGE_ROUNDS`, else 5.
+fn rounds() -> u32 {
+    std::env::var("ROWBRIDGE_ROUNDS")
+        .ok()
+        .and_then(|rounds| rounds.parse().ok())
+        .unwrap_or(5)
+}
+
+/// Waits until the events rebuild exactly what is stored.
+pub(crate) async fn settled(rig: &Rig, reads: Reads) -> Result<usize> {
+    let started = Instant::now();
+    loop {
+        match verify(rig, reads).await {
+            Err(error) if started.elapsed() > SOON => {
+                return Err(error.context("the events never rebuilt the source"));
+            }
+            Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
+            Ok(events) => return Ok(events),
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_change_arrives_once_when_the_daemon_is_killed_under_load() -> Result<()> {
+    let rig = Rig::shared("killed_under_load").await?;
+    open_accounts(&rig, 200).await?;
+    let mut daemon = rig.daemon().await?;
+    daemon.ready().await?;
+    let load = Workload::start(&rig, 4, 200, Duration::from_millis(1));
+    let mut random = Random(4711);
+    for round in 1..=rounds() {
+        tokio::time::sleep(Duration::from_millis(u64::from(200 + random.below(600)))).await;
+        let written = load.commits();
+        let events = daemon
+            .metric("rowbridge_events_total{type=\"AccountChanged\"}")
+            .await
+            .unwrap_or_default();
+        daemon.kill9().await?;
+        println!(
+            "round {round}: killed at {written} commits written, {events} events published by this process"
+        );
+        daemon = rig.daemon().await?;
+        daemon.ready().await?;
+    }
+    let written = load.stop().await;
+    let events = settled(&rig, Reads::Once).await?;
+    println!("{written} transactions, {events} events, none lost, none twice");
+    assert_eq!(daemon.terminate().await?, 0, "{}", daemon.log());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_terminated_daemon_leaves_nothing_to_send_again() -> Result<()> {
+    let rig = Rig::shared("terminated_under_load").await?;
+    open_accounts(&rig, 50).await?;
+    let mut daemon = rig.daemon().await?;
+    daemon.ready().await?;
+    let load = Workload::start(&rig, 2, 50, Duration::from_millis(1));
+    eventually("some load", SOON, || {
+        let enough = load.commits() > 200;
+        async move { Ok(enough) }
+    })
+    .await?;
+    assert_eq!(daemon.terminate().await?, 0, "{}", daemon.log());
+    load.stop().await;
+    // All that was sent is acknowledged: the slot starts exactly where Kafka's position is.
+    let slot = format!(
+        "SELECT confirmed_flush_lsn::text FROM pg_replication_slots WHERE slot_name = 'rowbridge_{}'",
+        rig.pipeline
+    );
+    let confirmed = rig.query_text(&slot).await?;
+    let shown = rig.command(&["position", "show"]).await?;
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert!(
+        shown.contains(confirmed.as_deref().unwrap_or("no slot")),
+        "slot {confirmed:?}, position:\n{shown}"
+    );
+
+    let mut daemon = rig.daemon().await?;
+    daemon.ready().await?;
+    settled(&rig, Reads::Once).await?;
+    daemon.signal(Signal::SIGTERM)?;
+    assert_eq!(daemon.exit_code().await?, 0);
+    Ok(())
+}

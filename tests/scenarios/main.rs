@@ -1,0 +1,11 @@
+//! What Rowbridge promises, shown on real servers: each file one kind of trouble, each test one story.
+
+mod oracle;
+mod rig;
+mod workload;
+
+mod instances;
+mod kills;
+mod rows;
+mod servers;
+mod states;

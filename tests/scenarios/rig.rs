@@ -1,0 +1,332 @@
+//! One scenario's stage: a database, a broker, a configuration, and daemons on it.
+
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use rowbridge_testbed::{Kafka, PgVersion, Postgres};
+use tempfile::TempDir;
+use tokio::process::{Child, Command};
+
+/// A scenario's deadline for anything that should happen soon.
+pub(crate) const SOON: Duration = Duration::from_secs(60);
+
+/// A database, a broker, a configuration.
+pub(crate) struct Rig {
+    pub(crate) database_url: String,
+    pub(crate) brokers: String,
+    pub(crate) pipeline: String,
+    /// The topic that the ledger's events go to.
+    pub(crate) topic: String,
+    dir: TempDir,
+    daemons_started: std::sync::atomic::AtomicU32,
+}
+
+impl Rig {
+    /// A stage on the servers that all scenarios share: for faults of our own process.
+    pub(crate) async fn shared(name: &str) -> Result<Self> {
+        let postgres = Postgres::shared(PgVersion::V15).await?;
+        let kafka = Kafka::shared().await?;
+        Self::on(name, &postgres.database(name).await?, &kafka.brokers()).await
+    }
+
+    /// A stage on servers of its own: for faults of theirs.
+    pub(crate) async fn on(name: &str, database_url: &str, brokers: &str) -> Result<Self> {
+        let rig = Self {
+            database_url: database_url.to_owned(),
+            brokers: brokers.to_owned(),
+            pipeline: name.to_owned(),
+            topic: format!("{name}.accounts"),
+            dir: TempDir::new()?,
+            daemons_started: std::sync::atomic::AtomicU32::new(0),
+        };
+        rig.write_pack(include_str!("packs/ledger/mapping.toml"))?;
+        rig.write_config("")?;
+        rig.sql(include_str!("packs/ledger/schema.sql")).await?;
+        Ok(rig)
+    }
+
+    /// Another database under the same pipeline's name.
+    pub(crate) async fn sibling(&self, database: &str) -> Result<Self> {
+        let postgres = Postgres::shared(PgVersion::V15).await?;
+        let mut sibling = Self::on(
+            &self.pipeline,
+            &postgres.database(database).await?,
+            &self.brokers,
+        )
+        .await?;
+        sibling.topic = self.topic.clone();
+        Ok(sibling)
+    }
+
+    /// Replaces the mapping; `@TOPIC@` in it is this scenario's topic.
+    pub(crate) fn write_pack(&self, mapping: &str) -> Result<()> {
+        let pack = self.dir.path().join("pack");
+        fs::create_dir_all(&pack)?;
+        fs::write(
+            pack.join("mapping.toml"),
+            mapping.replace("@TOPIC@", &self.topic),
+        )?;
+        fs::write(
+            pack.join("schema.toml"),
+            include_str!("packs/ledger/schema.toml"),
+        )?;
+        Ok(())
+    }
+
+    /// Writes the configuration; `more` is appended to it.
+    pub(crate) fn write_config(&self, more: &str) -> Result<()> {
+        let Self {
+            database_url,
+            brokers,
+            pipeline,
+            ..
+        } = self;
+        let text = format!(
+            "pipeline = \"{pipeline}\"\nmapping = \"pack\"\n\
+             [source.postgres]\nurl = \"{database_url}\"\ntls = \"disable\"\n\
+             [sink.kafka]\nbrokers = \"{brokers}\"\n[log]\nlevel = \"debug\"\n{more}"
+        );
+        Ok(fs::write(self.config(), text)?)
+    }
+
+    /// Writes the configuration with one more key of the source.
+    pub(crate) fn write_config_source(&self, key: &str) -> Result<()> {
+        self.write_config("")?;
+        let text = fs::read_to_string(self.config())?;
+        Ok(fs::write(
+            self.config(),
+            text.replace("[sink.kafka]", &format!("{key}\n[sink.kafka]")),
+        )?)
+    }
+
+    pub(crate) fn config(&self) -> PathBuf {
+        self.dir.path().join("rowbridge.toml")
+    }
+
+    /// Runs a batch of statements in this scenario's database.
+    pub(crate) async fn sql(&self, batch: &str) -> Result<()> {
+        self.client()
+            .await?
+            .batch_execute(batch)
+            .await
+            .context("the scenario's SQL")
+    }
+
+    pub(crate) async fn client(&self) -> Result<tokio_postgres::Client> {
+        let (client, connection) =
+            tokio_postgres::connect(&self.database_url, tokio_postgres::NoTls).await?;
+        tokio::spawn(connection);
+        Ok(client)
+    }
+
+    /// One value of one row as text.
+    pub(crate) async fn query_text(&self, query: &str) -> Result<Option<String>> {
+        let rows = self.client().await?.simple_query(query).await?;
+        Ok(rows
+            .iter()
+            .find_map(|message| match message {
+                tokio_postgres::SimpleQueryMessage::Row(row) => Some(row.get(0).map(str::to_owned)),
+                _ => None,
+            })
+            .flatten())
+    }
+
+    /// Starts a daemon.
+    pub(crate) async fn daemon(&self) -> Result<Daemon> {
+        self.daemon_with(&[]).await
+    }
+
+    /// Starts a daemon with more environment.
+    pub(crate) async fn daemon_with(&self, environment: &[(&str, &str)]) -> Result<Daemon> {
+        let number = self
+            .daemons_started
+            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let log = self.dir.path().join(format!("daemon-{number}.log"));
+        let port = free_port()?;
+        let child = Command::new(env!("CARGO_BIN_EXE_rowbridge"))
+            .args(["run", "-c"])
+            .arg(self.config())
+            .env("ROWBRIDGE_HTTP__LISTEN", format!("127.0.0.1:{port}"))
+            .envs(environment.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(&log)?)
+            .kill_on_drop(true)
+            .spawn()?;
+        Ok(Daemon {
+            child,
+            log,
+            http: format!("127.0.0.1:{port}"),
+        })
+    }
+
+    /// Runs a command of the binary with this scenario's configuration to its end.
+    pub(crate) async fn command(&self, arguments: &[&str]) -> Result<std::process::Output> {
+        let output = Command::new(env!("CARGO_BIN_EXE_rowbridge"))
+            .args(arguments)
+            .arg("-c")
+            .arg(self.config())
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .output();
+        tokio::time::timeout(SOON, output)
+            .await
+            .with_context(|| format!("rowbridge {arguments:?} did not end"))?
+            .map_err(Into::into)
+    }
+}
+
+fn free_port() -> Result<u16> {
+    Ok(std::net::TcpListener::bind("127.0.0.1:0")?
+        .local_addr()?
+        .port())
+}
+
+/// A running `rowbridge run`.
+pub(crate) struct Daemon {
+    child: Child,
+    log: PathBuf,
+    pub(crate) http: String,
+}
+
+impl Daemon {
+    /// Waits until `/readyz` says ready.
+    pub(crate) async fn ready(&mut self) -> Result<()> {
+        let started = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                bail!(
+                    "the daemon ended with {status} instead of becoming ready:\n{}",
+                    self.log()
+                );
+            }
+            if matches!(self.get("/readyz").await, Ok((200, _))) {
+                return Ok(());
+            }
+            if started.elapsed() > SOON {
+                bail!("the daemon was not ready within {SOON:?}:\n{}", self.log());
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Waits until `/readyz` or the metrics say what `wanted` looks for.
+    pub(crate) async fn says(&mut self, path: &str, wanted: &str) -> Result<String> {
+        let started = Instant::now();
+        loop {
+            if let Ok((_, body)) = self.get(path).await
+                && body.contains(wanted)
+            {
+                return Ok(body);
+            }
+            if started.elapsed() > SOON || self.child.try_wait()?.is_some() {
+                bail!("{path} never said {wanted:?}:\n{}", self.log());
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    pub(crate) fn has_ended(&mut self) -> Result<bool> {
+        Ok(self.child.try_wait()?.is_some())
+    }
+
+    pub(crate) async fn is_ready(&self) -> bool {
+        matches!(self.get("/readyz").await, Ok((200, _)))
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Result<(u16, String)> {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let mut stream = tokio::net::TcpStream::connect(&self.http).await?;
+        stream
+            .write_all(
+                format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+                    .as_bytes(),
+            )
+            .await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        let status = answer
+            .split(' ')
+            .nth(1)
+            .and_then(|code| code.parse().ok())
+            .context("an HTTP status")?;
+        Ok((
+            status,
+            answer
+                .split_once("\r\n\r\n")
+                .map(|(_, body)| body.to_owned())
+                .unwrap_or_default(),
+        ))
+    }
+
+    /// A metric's value by its full name with labels.
+    pub(crate) async fn metric(&self, name: &str) -> Result<f64> {
+        let (_, body) = self.get("/metrics").await?;
+        let line = body.lines().find(|line| {
+            line.strip_prefix(name)
+                .is_some_and(|rest| rest.starts_with(' '))
+        });
+        line.and_then(|line| line.rsplit(' ').next()?.parse().ok())
+            .with_context(|| format!("no metric {name} in:\n{body}"))
+    }
+
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.child.id()
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = self.child.id().context("the daemon already ended")?;
+        Ok(kill(Pid::from_raw(i32::try_from(pid)?), signal)?)
+    }
+
+    /// SIGKILL, and waits for the end.
+    pub(crate) async fn kill9(&mut self) -> Result<()> {
+        self.signal(Signal::SIGKILL)?;
+        self.child.wait().await?;
+        Ok(())
+    }
+
+    /// SIGTERM; the exit code.
+    pub(crate) async fn terminate(&mut self) -> Result<i32> {
+        self.signal(Signal::SIGTERM)?;
+        self.exit_code().await
+    }
+
+    /// Waits for the end; the exit code.
+    pub(crate) async fn exit_code(&mut self) -> Result<i32> {
+        let status = tokio::time::timeout(SOON, self.child.wait())
+            .await
+            .with_context(|| {
+                format!(
+                    "the daemon did not end within {SOON:?}:\n{}",
+                    fs::read_to_string(&self.log).unwrap_or_default()
+                )
+            })??;
+        status.code().context("the daemon died of a signal")
+    }
+
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+}
+
+/// Waits until `probe` says yes.
+pub(crate) async fn eventually<F, R>(what: &str, within: Duration, mut probe: F) -> Result<()>
+where
+    F: FnMut() -> R,
+    R: Future<Output = Result<bool>>,
+{
+    let started = Instant::now();
+    while !probe().await? {
+        if started.elapsed() > within {
+            bail!("waited {within:?} for: {what}");
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    Ok(())
+}
