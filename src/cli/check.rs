@@ -128,7 +128,9 @@ async fn gather(named: Option<&Path>, args: &CheckArgs) -> Report {
         report.take(Area::Sink, sink(&config, mapping).await);
     }
     #[cfg(not(all(feature = "postgres", feature = "kafka")))]
-    report.left_out.push("source and sink: this binary was built without them");
+    report
+        .left_out
+        .push("source and sink: this binary was built without them");
     report
 }
 

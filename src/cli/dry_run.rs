@@ -7,6 +7,8 @@
 mod explanation;
 mod input;
 mod layout;
+#[cfg(all(feature = "postgres", feature = "kafka"))]
+mod live;
 mod session;
 
 use std::fs::File;
@@ -18,13 +20,14 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use rowbridge_api::{Batch, Identity};
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::REFUSED;
 use super::args::DryRunArgs;
 use super::paint::Paint;
 use crate::config::Config;
-use crate::mapping::Mapping;
-use crate::mapping::change_json::{ChangeReader, Replay, Tables};
+use crate::mapping::change_json::{ChangeReader, Tables};
+use crate::mapping::{Mapping, Pack, Stamp};
 use crate::pack;
 use crate::refusal::Refusal;
 use input::Lines;
@@ -36,7 +39,7 @@ const MAX_RECORD_BYTES: usize = 1024 * 1024;
 /// Runs the command.
 ///
 /// # Errors
-/// The mapping does not compile, the input is not change JSON, the source refuses, or output fails.
+/// The input is not change JSON, the source refuses, or output fails.
 pub(super) async fn run(config: Option<&Path>, args: &DryRunArgs) -> anyhow::Result<ExitCode> {
     if args.mapping.is_none() && args.capture.is_none() {
         return live(config, args).await;
@@ -48,13 +51,8 @@ pub(super) async fn run(config: Option<&Path>, args: &DryRunArgs) -> anyhow::Res
             pack::read(&config.mapping, config.params)?
         }
     };
-    let mapping = match Mapping::compile(&pack) {
-        Ok((mapping, _)) => Arc::new(mapping),
-        Err(diagnostics) => {
-            let colour = Paint::for_terminal(io::stderr().is_terminal()).into();
-            writeln!(io::stderr(), "{}", diagnostics.render(colour))?;
-            return Ok(ExitCode::from(REFUSED));
-        }
+    let Some(mapping) = compile(&pack)? else {
+        return Ok(ExitCode::from(REFUSED));
     };
     let (name, input): (_, Box<dyn BufRead + Send>) = match &args.capture {
         Some(path) => {
@@ -67,16 +65,42 @@ pub(super) async fn run(config: Option<&Path>, args: &DryRunArgs) -> anyhow::Res
             Box::new(BufReader::new(io::stdin())),
         ),
     };
+    let stamp = Stamp {
+        pipeline: mapping.name().to_owned(),
+        identity: Identity {
+            source: "capture".to_owned(),
+            history: "1".to_owned(),
+        },
+        max_record_bytes: MAX_RECORD_BYTES,
+    };
     let stdout = io::stdout();
     let paint = Paint::for_terminal(stdout.is_terminal());
-    let identity = Identity {
-        source: "capture".to_owned(),
-        history: "1".to_owned(),
-    };
-    let replay = Replay::new(Arc::clone(&mapping), identity, MAX_RECORD_BYTES);
-    let mut session = Session::new(&mapping, replay, args, paint, stdout.lock());
+    let mut session = Session::new(&mapping, stamp, args, paint, stdout.lock());
     offline(&mut session, &mapping, &name, input, args.duration).await?;
     session.finish()
+}
+
+#[cfg(all(feature = "postgres", feature = "kafka"))]
+use live::run as live;
+
+/// Without a connector there is no live source.
+#[cfg(not(all(feature = "postgres", feature = "kafka")))]
+#[allow(clippy::unused_async, reason = "its twin with a connector waits")]
+async fn live(_config: Option<&Path>, _args: &DryRunArgs) -> anyhow::Result<ExitCode> {
+    let problem = "this binary was built without the features postgres and kafka";
+    Err(Refusal::invalid(problem, "rowbridge dry-run --mapping PACK < CHANGES").into())
+}
+
+/// Compiles a pack; `None` once what is wrong with it is on standard error.
+fn compile(pack: &Pack) -> io::Result<Option<Arc<Mapping>>> {
+    match Mapping::compile(pack) {
+        Ok((mapping, _)) => Ok(Some(Arc::new(mapping))),
+        Err(diagnostics) => {
+            let colour = Paint::for_terminal(io::stderr().is_terminal()).into();
+            writeln!(io::stderr(), "{}", diagnostics.render(colour))?;
+            Ok(None)
+        }
+    }
 }
 
 /// Reads lines until the input, the time, the limit or the user ends it.
@@ -117,8 +141,10 @@ async fn offline<W: io::Write>(
     }
 }
 
-/// Returns on SIGINT, or when `duration` is over.
+/// Returns on SIGINT or SIGTERM, or when `duration` is over.
 async fn ended(duration: Option<Duration>) -> io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
     let over = async {
         match duration {
             Some(duration) => tokio::time::sleep(duration).await,
@@ -126,13 +152,9 @@ async fn ended(duration: Option<Duration>) -> io::Result<()> {
         }
     };
     tokio::select! {
-        signal = tokio::signal::ctrl_c() => signal,
-        () = over => Ok(()),
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        () = over => {}
     }
-}
-
-/// Follows the configuration's source.
-async fn live(_config: Option<&Path>, _args: &DryRunArgs) -> anyhow::Result<ExitCode> {
-    let hint = "rowbridge dry-run --mapping PACK < CHANGES";
-    Err(Refusal::invalid("a dry run on a live source is not built yet", hint).into())
+    Ok(())
 }

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use rowbridge_api::{Batch, Change, Item, State};
 
@@ -13,7 +14,7 @@ use crate::event::{EncodedBatch, TopicId};
 use crate::event_json::EventJson;
 use crate::mapping::cases::Published;
 use crate::mapping::change_json::Replay;
-use crate::mapping::{Mapping, Stop};
+use crate::mapping::{Mapping, Stamp, Stop};
 use crate::refusal::Refusal;
 
 /// Whether to go on.
@@ -64,15 +65,14 @@ pub(super) struct Session<'m, W: Write> {
 
 impl<'m, W: Write> Session<'m, W> {
     pub(super) fn new(
-        mapping: &'m Mapping,
-        replay: Replay,
+        mapping: &'m Arc<Mapping>,
+        stamp: Stamp,
         args: &DryRunArgs,
         paint: Paint,
         out: W,
     ) -> Self {
         Self {
             mapping,
-            replay,
             format: if args.json {
                 Format::Json
             } else {
@@ -83,7 +83,8 @@ impl<'m, W: Write> Session<'m, W> {
             } else {
                 Explain::No
             },
-            quarantine: format!("rowbridge.{}.quarantine", mapping.name()),
+            quarantine: format!("rowbridge.{}.quarantine", stamp.pipeline),
+            replay: Replay::new(Arc::clone(mapping), stamp),
             limit: args.limit.unwrap_or(u64::MAX),
             counts: Counts::default(),
             stopped: None,

@@ -24,7 +24,7 @@ use rowbridge_api::{Batch, Identity};
 use toml::de::DeTable;
 
 use super::change_json::{BatchWriter, Replay, Tables};
-use super::{Mapping, SourceFile, Stop};
+use super::{Mapping, SourceFile, Stamp, Stop};
 use crate::event::EncodedBatch;
 pub use difference::{Difference, Line, Side, Verdict};
 use document::Fields;
@@ -145,11 +145,15 @@ impl Case {
 }
 
 fn evaluate(mapping: &Arc<Mapping>, batch: &Batch, out: &mut EncodedBatch) -> Result<(), Stop> {
-    let identity = Identity {
-        source: "case".to_owned(),
-        history: "1".to_owned(),
+    let stamp = Stamp {
+        pipeline: mapping.name().to_owned(),
+        identity: Identity {
+            source: "case".to_owned(),
+            history: "1".to_owned(),
+        },
+        max_record_bytes: MAX_RECORD_BYTES,
     };
-    let mut replay = Replay::new(Arc::clone(mapping), identity, MAX_RECORD_BYTES);
+    let mut replay = Replay::new(Arc::clone(mapping), stamp);
     batch
         .items
         .iter()

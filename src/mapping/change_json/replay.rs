@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rowbridge_api::{Batch, Change, Identity, Item, Shape, Transaction};
+use rowbridge_api::{Batch, Change, Item, Shape, Transaction};
 
 use crate::event::EncodedBatch;
 use crate::mapping::{Evaluator, Mapping, RuleOutcome, Stamp, Stop};
@@ -15,14 +15,9 @@ pub struct Replay {
 }
 
 impl Replay {
-    /// Evaluates `mapping` for the changes of `identity`.
+    /// Evaluates `mapping`; `stamp` is what its events carry.
     #[must_use]
-    pub fn new(mapping: Arc<Mapping>, identity: Identity, max_record_bytes: usize) -> Self {
-        let stamp = Stamp {
-            pipeline: mapping.name().to_owned(),
-            identity,
-            max_record_bytes,
-        };
+    pub fn new(mapping: Arc<Mapping>, stamp: Stamp) -> Self {
         Self {
             evaluator: Evaluator::new(mapping, stamp),
             transaction: None,
