@@ -4,10 +4,18 @@
 //! 2 refused or invalid; commands that differ say so in their help.
 
 mod args;
+mod check;
+#[cfg(all(feature = "postgres", feature = "kafka"))]
+mod drop;
+mod dry_run;
+mod paint;
 #[cfg(all(feature = "postgres", feature = "kafka"))]
 mod peers;
 #[cfg(all(feature = "postgres", feature = "kafka"))]
+mod position;
+#[cfg(all(feature = "postgres", feature = "kafka"))]
 mod run;
+mod test;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -44,16 +52,16 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         match cli.command {
             #[cfg(all(feature = "postgres", feature = "kafka"))]
             Command::Run => Box::pin(run::run(load(config)?)).await,
+            Command::Check(args) => Box::pin(check::run(config, &args)).await,
+            Command::DryRun(args) => Box::pin(dry_run::run(config, &args)).await,
+            Command::Test(args) => test::run(&args),
+            #[cfg(all(feature = "postgres", feature = "kafka"))]
+            Command::Position { command } => Box::pin(position::run(load(config)?, &command)).await,
+            #[cfg(all(feature = "postgres", feature = "kafka"))]
+            Command::Drop(args) => Box::pin(drop::run(load(config)?, &args)).await,
             #[cfg(not(all(feature = "postgres", feature = "kafka")))]
-            Command::Run => {
+            Command::Run | Command::Position { .. } | Command::Drop(_) => {
                 anyhow::bail!("this binary was built without the features postgres and kafka")
-            }
-            Command::Check(_)
-            | Command::DryRun(_)
-            | Command::Test(_)
-            | Command::Position { .. }
-            | Command::Drop(_) => {
-                anyhow::bail!("not built yet")
             }
         }
     });

@@ -1,9 +1,10 @@
 //! What the configuration means to the connector and to the sink.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use anyhow::Result;
-use rowbridge_postgres::{ClientCertificate, Password, PostgresConfig, TlsMode};
+use rowbridge_postgres::{Address, ClientCertificate, Password, PostgresConfig, TlsMode};
 
 use crate::config::Config;
 use crate::config::KafkaSettings;
@@ -23,11 +24,11 @@ pub(crate) fn postgres(config: &Config, settings: &PostgresSettings) -> Result<P
     if let Some(file) = &settings.password_file {
         postgres.password = Password::File(file.clone());
     }
-    postgres.tls = match settings.tls {
-        Tls::Disable => TlsMode::Disable,
-        Tls::Require => TlsMode::Require,
-        Tls::VerifyCa => TlsMode::VerifyCa,
-        Tls::VerifyFull => TlsMode::VerifyFull,
+    postgres.tls = match (&postgres.address, settings.tls) {
+        (Address::Unix { .. }, _) | (_, Tls::Disable) => TlsMode::Disable,
+        (_, Tls::Require) => TlsMode::Require,
+        (_, Tls::VerifyCa) => TlsMode::VerifyCa,
+        (_, Tls::VerifyFull) => TlsMode::VerifyFull,
     };
     postgres.ca_file.clone_from(&settings.ca_file);
     postgres.client_certificate = settings
@@ -57,8 +58,7 @@ pub(crate) fn kafka(config: &Config, settings: &KafkaSettings) -> Result<KafkaCo
             "see sink.kafka.properties in docs/configuration.md",
         )
     })?;
-    let commit_suspect_ms =
-        u64::try_from(config.limits.commit_suspect.as_millis()).unwrap_or(u64::MAX);
+    let milliseconds = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     Ok(KafkaConfig {
         pipeline: config.pipeline.clone(),
         brokers: settings.brokers.clone(),
@@ -67,8 +67,9 @@ pub(crate) fn kafka(config: &Config, settings: &KafkaSettings) -> Result<KafkaCo
         replication: settings.replication,
         max_record_bytes: config.limits.max_record_bytes,
         limits: KafkaLimits {
-            commit_suspect_ms,
-            ..KafkaLimits::default()
+            open_timeout_ms: milliseconds(config.limits.sink_open_timeout),
+            commit_suspect_ms: milliseconds(config.limits.commit_suspect),
+            transaction_timeout_ms: milliseconds(config.limits.transaction_timeout),
         },
     })
 }
@@ -84,6 +85,7 @@ pub(crate) fn limits(config: &Config) -> pipeline::Limits {
         max_record_bytes: limits.max_record_bytes,
         backoff_min: limits.retry_min,
         backoff_max: limits.retry_max,
+        standby_poll: limits.standby_poll,
         ..pipeline::Limits::default()
     }
 }

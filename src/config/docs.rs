@@ -77,13 +77,6 @@ fn markdown() -> String {
             );
         }
     }
-    let _ = write!(
-        text,
-        "\n## Refused librdkafka properties\n\nThe guarantee rests on these, so they are ours:\n\n"
-    );
-    for (name, reason) in super::rules::RESERVED_PROPERTIES {
-        let _ = writeln!(text, "- `{name}` {reason}");
-    }
     text
 }
 

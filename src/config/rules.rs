@@ -10,7 +10,7 @@ pub(super) fn check(given: &mut Given) {
     one_sink(given, &mut problems);
     passwords_and_certificates(given, &mut problems);
     limits(given, &mut problems);
-    properties(given, &mut problems);
+    connectors(given, &mut problems);
     given.problems.append(&mut problems);
 }
 
@@ -97,7 +97,7 @@ fn passwords_and_certificates(given: &Given, problems: &mut Vec<Problem>) {
 fn limits(given: &Given, problems: &mut Vec<Problem>) {
     for (small, large) in [
         ("batch_bytes", "channel_bytes"),
-        ("max_record_bytes", "transaction_bytes"),
+        ("transaction_age_ms", "transaction_timeout_ms"),
         ("commit_min_interval_ms", "commit_suspect_ms"),
         ("retry_min_ms", "retry_max_ms"),
     ] {
@@ -130,87 +130,38 @@ fn limit(given: &Given, path: &str) -> Option<u64> {
     }
 }
 
-/// librdkafka properties that the guarantee rests on, with the reason why they are ours.
-pub(super) const RESERVED_PROPERTIES: &[(&str, &str)] = &[
-    ("bootstrap.servers", "is `sink.kafka.brokers`"),
-    ("metadata.broker.list", "is `sink.kafka.brokers`"),
-    (
-        "transactional.id",
-        "is `rowbridge.<pipeline>`: it is what fences an earlier instance",
-    ),
-    (
-        "transaction.timeout.ms",
-        "follows from `limits`: commits must end well before it",
-    ),
-    (
-        "enable.idempotence",
-        "is always on: exactly once rests on it",
-    ),
-    (
-        "acks",
-        "is always `all`: a committed event must survive a broker",
-    ),
-    (
-        "request.required.acks",
-        "is always `all`: a committed event must survive a broker",
-    ),
-    (
-        "max.in.flight",
-        "is set by the idempotent producer: order rests on it",
-    ),
-    (
-        "max.in.flight.requests.per.connection",
-        "is set by the idempotent producer: order rests on it",
-    ),
-    ("retries", "is set by the idempotent producer"),
-    (
-        "message.send.max.retries",
-        "is set by the idempotent producer",
-    ),
-    (
-        "message.timeout.ms",
-        "follows from the transaction's time-out",
-    ),
-    (
-        "delivery.timeout.ms",
-        "follows from the transaction's time-out",
-    ),
-    (
-        "partitioner",
-        "is always `murmur2_random`: order per key rests on it",
-    ),
-    (
-        "isolation.level",
-        "is always `read_committed`: the position is read with it",
-    ),
-    (
-        "group.id",
-        "is not used: the position is kept with the events",
-    ),
-    (
-        "enable.auto.commit",
-        "is not used: the position is kept with the events",
-    ),
-    (
-        "message.max.bytes",
-        "follows from `limits.max_record_bytes`",
-    ),
-];
-
-fn properties(given: &Given, problems: &mut Vec<Problem>) {
-    for (path, value) in &given.values {
-        let Some(name) = path.strip_prefix("sink.kafka.properties.") else {
-            continue;
+/// What only the connectors know: whether a URL is one of theirs, and which librdkafka properties are ours.
+fn connectors(given: &Given, problems: &mut Vec<Problem>) {
+    #[cfg(feature = "postgres")]
+    if let Some(url) = given.values.get("source.postgres.url")
+        && let Err(error) =
+            rowbridge_postgres::PostgresConfig::from_url(url.value.as_str().unwrap_or_default())
+    {
+        problems.push(Problem {
+            title: "`source.postgres.url` is not valid".to_owned(),
+            origin: url.origin.clone(),
+            label: error.to_string(),
+            help: Some("write it as `postgres://user@host:5432/database`".to_owned()),
+        });
+    }
+    #[cfg(feature = "kafka")]
+    {
+        use crate::sink::kafka::properties::Properties;
+        const TABLE: &str = "sink.kafka.properties";
+        let name_and_value = |(path, given): (&String, &super::given::Value)| {
+            let name = path.strip_prefix(TABLE)?.strip_prefix('.')?;
+            Some((name.to_owned(), given.value.as_str()?.to_owned()))
         };
-        let reserved = RESERVED_PROPERTIES
-            .iter()
-            .find(|(reserved, _)| *reserved == name);
-        if let Some((_, reason)) = reserved {
+        let properties = given.values.iter().filter_map(name_and_value).collect();
+        for problem in Properties::checked(&properties).err().unwrap_or_default() {
             problems.push(Problem {
-                title: format!("`{name}` cannot be set"),
-                origin: value.origin.clone(),
-                label: format!("`{name}` {reason}"),
-                help: Some("remove it".to_owned()),
+                title: format!(
+                    "the librdkafka property `{}` cannot be set so",
+                    problem.name
+                ),
+                origin: given.origin(&format!("{TABLE}.{}", problem.name)),
+                label: problem.reason,
+                help: None,
             });
         }
     }

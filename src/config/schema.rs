@@ -158,24 +158,26 @@ pub(super) const KEYS: &[Key] = keys! {
     "sink.kafka.create_topics": Bool, Default("true"),
         "Creates missing topics as the mapping describes them. `false`: they must exist; `check` prints the commands.";
     "sink.kafka.replication": Integer(1..=32), Optional,
-        "Replication factor of topics that are created and for which the mapping names none; without it the broker's default.";
+        "Replication factor of topics that are created; without it the mapping's, else the broker's default.";
     "sink.kafka.properties": Properties, Optional,
-        "Any librdkafka property by its own name, such as `\"security.protocol\" = \"SASL_SSL\"`, but for those the guarantee rests on: these are refused by name, with the reason.";
+        "Any librdkafka property by its own name, such as `\"security.protocol\" = \"SASL_SSL\"`, but for those the guarantee rests on: these are refused by name, with the reason. Secrets may come from a file: `\"sasl.password_file\" = \"/run/secrets/kafka\"`.";
     "sink.stdout": Marker, Optional,
         "`[sink.stdout]` alone chooses it.";
 
-    "limits.channel_bytes": Size(MIB..=4096 * MIB), Default("\"32MiB\""),
+    "limits.channel_bytes": Size(MIB..=4096 * MIB), Default("\"4MiB\""),
         "Source bytes read and not yet handed to the sink.";
     "limits.batch_bytes": Size(4 * KIB..=64 * MIB), Default("\"256KiB\""),
         "Source bytes after which a batch closes; it closes earlier when the source has nothing more to read.";
     "limits.max_record_bytes": Size(KIB..=64 * MIB), Default("\"960KiB\""),
         "Longest record (key, value and headers). A longer event is a bad record. Must stay below the broker's `message.max.bytes`.";
-    "limits.transaction_records": Integer(1..=10_000_000), Default("100000"),
-        "Records after which a Kafka transaction is committed even inside a source transaction.";
-    "limits.transaction_bytes": Size(64 * KIB..=1024 * MIB), Default("\"16MiB\""),
-        "Record bytes after which a Kafka transaction is committed even inside a source transaction.";
-    "limits.transaction_age_ms": Integer(10..=10 * MINUTE_MS), Default("10000"),
-        "Age after which a Kafka transaction is committed even inside a source transaction. Must stay well below the broker's `transaction.max.timeout.ms`.";
+    "limits.transaction_records": Integer(1..=1_000_000), Default("20000"),
+        "Records after which a Kafka transaction is committed, even inside a source transaction.";
+    "limits.transaction_age_ms": Integer(10..=10 * MINUTE_MS), Default("500"),
+        "Age after which a Kafka transaction is committed, even inside a source transaction.";
+    "limits.transaction_timeout_ms": Integer(1_000..=60 * MINUTE_MS), Default("60000"),
+        "After this the brokers abort a transaction that did not end. Must not pass their `transaction.max.timeout.ms`; while they hold one open, readers of committed events wait.";
+    "limits.sink_open_timeout_ms": Integer(100..=10 * MINUTE_MS), Default("10000"),
+        "Longest wait for the brokers in one step of opening: a first answer, the position, the transactional id.";
     "limits.commit_min_interval_ms": Integer(0..=10_000), Default("2"),
         "Shortest pause between two Kafka transactions. Below it the broker answers with retries, which cost more than the pause.";
     "limits.commit_suspect_ms": Integer(100..=10 * MINUTE_MS), Default("5000"),
@@ -184,6 +186,8 @@ pub(super) const KEYS: &[Key] = keys! {
         "First wait after a passing error; it doubles with every further one.";
     "limits.retry_max_ms": Integer(100..=60 * MINUTE_MS), Default("10000"),
         "Longest wait between two attempts.";
+    "limits.standby_poll_ms": Integer(10..=MINUTE_MS), Default("500"),
+        "How often a standby looks whether the source is free.";
     "limits.grace_period_seconds": Integer(1..=3_600), Default("25"),
         "Longest time from SIGTERM to the end; what is not committed by then is sent again after the next start.";
 

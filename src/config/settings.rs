@@ -106,10 +106,12 @@ pub struct Limits {
     #[serde(deserialize_with = "bytes")]
     pub max_record_bytes: usize,
     pub transaction_records: usize,
-    #[serde(deserialize_with = "bytes")]
-    pub transaction_bytes: usize,
     #[serde(rename = "transaction_age_ms", deserialize_with = "milliseconds")]
     pub transaction_age: Duration,
+    #[serde(rename = "transaction_timeout_ms", deserialize_with = "milliseconds")]
+    pub transaction_timeout: Duration,
+    #[serde(rename = "sink_open_timeout_ms", deserialize_with = "milliseconds")]
+    pub sink_open_timeout: Duration,
     #[serde(rename = "commit_min_interval_ms", deserialize_with = "milliseconds")]
     pub commit_min_interval: Duration,
     #[serde(rename = "commit_suspect_ms", deserialize_with = "milliseconds")]
@@ -118,6 +120,8 @@ pub struct Limits {
     pub retry_min: Duration,
     #[serde(rename = "retry_max_ms", deserialize_with = "milliseconds")]
     pub retry_max: Duration,
+    #[serde(rename = "standby_poll_ms", deserialize_with = "milliseconds")]
+    pub standby_poll: Duration,
     #[serde(rename = "grace_period_seconds", deserialize_with = "seconds")]
     pub grace_period: Duration,
 }

@@ -76,7 +76,7 @@ fn a_pipeline_can_be_configured_by_variables_alone() {
         &[
             ("ROWBRIDGE__PIPELINE", "airline"),
             ("ROWBRIDGE__MAPPING", "/mappings/airline"),
-            ("ROWBRIDGE_SOURCE__POSTGRES__URL", "postgres://db/x"),
+            ("ROWBRIDGE_SOURCE__POSTGRES__URL", "postgres://me@db/x"),
             ("ROWBRIDGE_SINK__KAFKA__BROKERS", "kafka:9092"),
         ],
     )
@@ -205,11 +205,11 @@ fn no_message_and_no_debug_print_shows_a_secret() {
         for line in [
             "url = \"postgres://me:hunter2@db/x\"",
             "url = \"me:hunter2@db\"",
-            "url = \"postgres://db/x\"\npassword = \"hunter2\"",
-            "url = \"postgres://db/x\"\npassword = [\"hunter2\"]",
-            "url = \"postgres://db/x\"\npasswort = \"hunter2\"",
-            "url = \"postgres://db/x\"\npassword = \"hunter2",
-            "url = \"postgres://db/x\"\npassword = \"\"\"\nhunter2",
+            "url = \"postgres://me@db/x\"\npassword = \"hunter2\"",
+            "url = \"postgres://me@db/x\"\npassword = [\"hunter2\"]",
+            "url = \"postgres://me@db/x\"\npasswort = \"hunter2\"",
+            "url = \"postgres://me@db/x\"\npassword = \"hunter2",
+            "url = \"postgres://me@db/x\"\npassword = \"\"\"\nhunter2",
         ] {
             let text = format!(
                 "{broken}pipeline = \"a\"\nmapping = \"m\"\nsink.kafka = {{ brokers = \"k\", properties = {{ \"acks\" = \"hunter2\" }} }}\n[source.postgres]\n{line}\n"

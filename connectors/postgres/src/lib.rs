@@ -42,4 +42,6 @@ pub use config::{
 pub use preview::{PreviewPublication, PreviewSource};
 pub use slot::{Holder, SlotState};
 pub use source::{PostgresSource, object_name};
-pub use upkeep::{Removal, Removals, drop_slot_and_publication, slot_state};
+pub use upkeep::{
+    Removal, Removals, drop_slot_and_publication, make_slot, remove_slot, slot_state,
+};

@@ -372,7 +372,7 @@ fn interrupted() -> SourceError {
     SourceError::transient("stopped while reading the existing rows")
 }
 
-fn no_slot_wanted(name: &str) -> SourceError {
+pub(crate) fn no_slot_wanted(name: &str) -> SourceError {
     SourceError::refused(
         State::Invalid,
         format!("slot {name} does not exist and create_slot is false"),

@@ -1,12 +1,13 @@
 //! What the command line does around a pipeline that does not run: look at its slot, remove what it left.
 
-use rowbridge_api::{SourceError, State};
+use rowbridge_api::{Position, SourceError, State, TableNeeds};
 
 use crate::config::PostgresConfig;
 use crate::publication;
 use crate::slot::{self, SlotState};
-use crate::source::object_name;
+use crate::source::{no_slot_wanted, object_name};
 use crate::sql::{Sql, literal, quote};
+use crate::wire::{Link, Purpose};
 
 /// The pipeline's slot as the server shows it, or nothing.
 ///
@@ -100,4 +101,41 @@ async fn drop_slot(
     );
     sql.execute(&format!("drop slot {}", state.name), &statement)
         .await
+}
+
+/// Removes only the slot, and keeps the publication.
+///
+/// # Errors
+/// As [`drop_slot_and_publication`].
+pub async fn remove_slot(config: &PostgresConfig, pipeline: &str) -> Result<Removal, SourceError> {
+    let sql = Sql::connect(config).await?;
+    match slot::read(&sql, &object_name(pipeline)).await? {
+        None => Ok(Removal::Absent),
+        Some(state) => {
+            drop_slot(&sql, config, &state).await?;
+            Ok(Removal::Removed)
+        }
+    }
+}
+
+/// Makes the slot, which must not exist, and before it the publication if that is missing. Reads no row;
+/// returns where the slot's stream starts.
+///
+/// # Errors
+/// Rights or settings are missing, or the configuration leaves the slot to the DBA.
+pub async fn make_slot(
+    config: &PostgresConfig,
+    pipeline: &str,
+    needs: &[TableNeeds],
+) -> Result<Position, SourceError> {
+    let name = object_name(pipeline);
+    if !config.create_slot {
+        return Err(no_slot_wanted(&name));
+    }
+    let sql = Sql::connect(config).await?;
+    publication::prepare(&sql, config, &name, needs).await?;
+    let link = Link::connect(config, Purpose::Replication).await;
+    let mut link = link.map_err(|error| error.while_doing("cannot open a replication session"))?;
+    let created = slot::create(&mut link, &sql, &name).await?;
+    Ok(Position::new(created.consistent_point))
 }

@@ -1,0 +1,85 @@
+//! `rowbridge drop`: the way not to fill the source's disk with WAL that nobody will read.
+//!
+//! The slot goes first, because that is what frees the disk. Then the position is forgotten, so that the next
+//! `run` is a first start and not a refusal.
+
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use rowbridge_postgres::{Removal, drop_slot_and_publication, object_name};
+
+use super::args::DropArgs;
+use super::position::{forget, kafka_of};
+use super::{REFUSED, peers};
+use crate::config::{Config, SourceConfig};
+use crate::refusal;
+use crate::sink::kafka::{KafkaConfig, operator};
+
+/// Runs the command.
+pub(super) async fn run(config: Config, args: &DropArgs) -> Result<ExitCode> {
+    let SourceConfig::Postgres(settings) = &config.source;
+    let postgres = peers::postgres(&config, settings)?;
+    let kafka = kafka_of(&config)?;
+    let mut out = io::stdout();
+    if !args.yes {
+        let name = object_name(&config.pipeline);
+        writeln!(
+            out,
+            "would remove slot {name} and publication {name} at {}",
+            postgres.address
+        )?;
+        if let Some(kafka) = &kafka {
+            let what = if args.topics {
+                "would delete"
+            } else {
+                "would forget the position in"
+            };
+            writeln!(out, "{what} {}", kafka.position_topic())?;
+            if args.topics {
+                writeln!(out, "would delete {}", kafka.quarantine_topic())?;
+            }
+        }
+        writeln!(out, "nothing was done; repeat it with --yes")?;
+        return Ok(ExitCode::from(REFUSED));
+    }
+    let removals = drop_slot_and_publication(&postgres, &config.pipeline);
+    let removals = removals.await.map_err(refusal::of_source)?;
+    writeln!(out, "slot: {}", describe(&removals.slot))?;
+    writeln!(out, "publication: {}", describe(&removals.publication))?;
+    if let Some(kafka) = kafka {
+        let context =
+            "the slot is gone, but the position is not forgotten: repeat this when Kafka answers";
+        if args.topics {
+            writeln!(
+                out,
+                "topics: {}",
+                delete_topics(kafka).await.context(context)?
+            )?;
+        } else {
+            writeln!(
+                out,
+                "position: {}",
+                forget(&config, kafka).await.context(context)?
+            )?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn describe(removal: &Removal) -> String {
+    match removal {
+        Removal::Removed => "removed".to_owned(),
+        Removal::Absent => "there was none".to_owned(),
+        Removal::Left { statement } => format!("left to its maker: {statement}"),
+    }
+}
+
+async fn delete_topics(kafka: KafkaConfig) -> Result<String> {
+    let deleted = tokio::task::spawn_blocking(move || operator::delete_topics(&kafka)).await?;
+    let deleted = deleted.map_err(refusal::of_sink)?;
+    Ok(match deleted.as_slice() {
+        [] => "there were none".to_owned(),
+        names => format!("deleted {}", names.join(" and ")),
+    })
+}

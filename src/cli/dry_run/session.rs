@@ -1,0 +1,217 @@
+//! One dry run: batches in, printed events out, and the counts at the end.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use rowbridge_api::{Batch, Change, Item, State};
+
+use super::super::FAILED;
+use super::super::args::DryRunArgs;
+use super::super::paint::Paint;
+use super::{explanation, layout};
+use crate::event::{EncodedBatch, TopicId};
+use crate::event_json::EventJson;
+use crate::mapping::cases::Published;
+use crate::mapping::change_json::Replay;
+use crate::mapping::{Mapping, Stamp, Stop};
+use crate::refusal::Refusal;
+
+/// Whether to go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Flow {
+    More,
+    /// The limit is reached, or nobody reads the output any more.
+    Enough,
+}
+
+/// How events are printed.
+#[derive(Clone, Copy, Debug)]
+enum Format {
+    /// One object per line.
+    Json,
+    People(Paint),
+}
+
+/// Whether it is said why rules fired or not.
+#[derive(Clone, Copy, Debug)]
+enum Explain {
+    Yes,
+    No,
+}
+
+/// What passed through so far.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts {
+    changes: u64,
+    events: u64,
+    quarantined: u64,
+}
+
+pub(super) struct Session<'m, W: Write> {
+    mapping: &'m Mapping,
+    replay: Replay,
+    format: Format,
+    explain: Explain,
+    quarantine: String,
+    limit: u64,
+    counts: Counts,
+    /// A bad record stopped the evaluation.
+    stopped: Option<Stop>,
+    encoded: EncodedBatch,
+    line: Vec<u8>,
+    out: io::BufWriter<W>,
+}
+
+impl<'m, W: Write> Session<'m, W> {
+    pub(super) fn new(
+        mapping: &'m Arc<Mapping>,
+        stamp: Stamp,
+        args: &DryRunArgs,
+        paint: Paint,
+        out: W,
+    ) -> Self {
+        Self {
+            mapping,
+            format: if args.json {
+                Format::Json
+            } else {
+                Format::People(paint)
+            },
+            explain: if args.explain {
+                Explain::Yes
+            } else {
+                Explain::No
+            },
+            quarantine: format!("rowbridge.{}.quarantine", stamp.pipeline),
+            replay: Replay::new(Arc::clone(mapping), stamp),
+            limit: args.limit.unwrap_or(u64::MAX),
+            counts: Counts::default(),
+            stopped: None,
+            encoded: EncodedBatch::default(),
+            line: Vec::new(),
+            out: io::BufWriter::new(out),
+        }
+    }
+
+    /// Evaluates a batch and prints its events.
+    ///
+    /// # Errors
+    /// The rules do not fit the source, or output fails.
+    pub(super) fn batch(&mut self, batch: &Batch) -> anyhow::Result<Flow> {
+        for item in &batch.items {
+            self.encoded.clear();
+            if let Err(stop) = self.replay.item(batch, item, &mut self.encoded) {
+                if stop.state != State::BadRecord {
+                    return Err(Refusal::from(stop).into());
+                }
+                self.stopped = Some(stop);
+                return Ok(Flow::Enough);
+            }
+            let printed = match item {
+                Item::Change(change) => self.print_change(batch, change)?,
+                _ => Ok(Flow::More),
+            };
+            match printed {
+                Ok(Flow::More) => {}
+                Ok(Flow::Enough) => return Ok(Flow::Enough),
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(Flow::Enough),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(Flow::More)
+    }
+
+    /// Makes what was printed visible: the input has nothing more right now.
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+
+    /// Prints the counts; the exit code.
+    pub(super) fn finish(mut self) -> anyhow::Result<ExitCode> {
+        match self.out.flush() {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error.into()),
+            _ => {}
+        }
+        let Counts {
+            changes,
+            events,
+            quarantined,
+        } = self.counts;
+        let mut err = io::stderr().lock();
+        if let Some(stop) = &self.stopped {
+            writeln!(err, "error: {stop}\nhint: {}", stop.hint)?;
+        }
+        writeln!(
+            err,
+            "{changes} changes, {events} events, {quarantined} quarantined"
+        )?;
+        let is_clean = quarantined == 0 && self.stopped.is_none();
+        Ok(if is_clean {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::from(FAILED)
+        })
+    }
+
+    /// Prints the events of the change that was just evaluated, and why where it is asked for. The outer
+    /// error is the evaluation's, the inner one the output's.
+    fn print_change(&mut self, batch: &Batch, change: &Change) -> anyhow::Result<io::Result<Flow>> {
+        self.counts.changes += 1;
+        let explained = match self.explain {
+            Explain::No => None,
+            Explain::Yes => {
+                let outcomes = self.replay.explain(batch, change).map_err(Refusal::from)?;
+                Some(explanation::text(
+                    self.mapping,
+                    self.replay.transaction(),
+                    change,
+                    &outcomes,
+                ))
+            }
+        };
+        let printed = self.print_events();
+        let Some(text) = explained else {
+            return Ok(printed);
+        };
+        let explanation_printed = match self.format {
+            // Standard output stays one object per event.
+            Format::Json => io::stderr().lock().write_all(text.as_bytes()),
+            Format::People(_) => self.out.write_all(text.as_bytes()),
+        };
+        Ok(explanation_printed.and(printed))
+    }
+
+    fn print_events(&mut self) -> io::Result<Flow> {
+        for record in &self.encoded.records {
+            if self.counts.events + self.counts.quarantined >= self.limit {
+                return Ok(Flow::Enough);
+            }
+            if record.topic == TopicId::QUARANTINE {
+                self.counts.quarantined += 1;
+            } else {
+                self.counts.events += 1;
+            }
+            match self.format {
+                Format::Json => {
+                    self.line.clear();
+                    EventJson::of(self.mapping, &self.quarantine).write(
+                        &self.encoded,
+                        record,
+                        &mut self.line,
+                    );
+                    self.line.push(b'\n');
+                    self.out.write_all(&self.line)?;
+                }
+                Format::People(paint) => {
+                    let event = Published::of(self.mapping, &self.encoded, record);
+                    layout::print(&event, paint, &mut self.out)?;
+                }
+            }
+        }
+        if self.counts.events + self.counts.quarantined >= self.limit {
+            return Ok(Flow::Enough);
+        }
+        Ok(Flow::More)
+    }
+}

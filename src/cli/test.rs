@@ -1,0 +1,129 @@
+//! `rowbridge test`: runs the cases of packs.
+//!
+//! Exit status 0 when every case passes, 1 when one fails or coverage is under the mark, 2 when a mapping
+//! or a case does not compile.
+
+mod case_files;
+mod coverage;
+mod junit;
+mod report;
+
+use std::io::{self, IsTerminal as _, Write};
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+
+use super::args::TestArgs;
+use super::paint::Paint;
+use super::{FAILED, REFUSED};
+use crate::mapping::cases::{Case, Outcome, Problems};
+use crate::mapping::change_json::Tables;
+use crate::mapping::{Colour, Mapping};
+use crate::pack;
+use coverage::Coverage;
+
+/// One pack after its cases ran.
+struct TestedPack {
+    folder: String,
+    cases: Vec<(Case, Outcome)>,
+    coverage: Coverage,
+}
+
+/// Runs the command, printing to standard output.
+///
+/// # Errors
+/// A file cannot be read or written.
+pub(super) fn run(args: &TestArgs) -> anyhow::Result<ExitCode> {
+    let stdout = io::stdout();
+    let paint = Paint::for_terminal(stdout.is_terminal());
+    let mut out = stdout.lock();
+    let code = run_to(args, paint, &mut out, &mut io::stderr().lock())?;
+    Ok(ExitCode::from(code))
+}
+
+/// The command with its streams as parameters; the exit status.
+fn run_to(
+    args: &TestArgs,
+    paint: Paint,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> anyhow::Result<u8> {
+    let mut tested = Vec::new();
+    let mut code = 0;
+    for folder in &args.packs {
+        match test_pack(folder, paint)? {
+            Ok((pack, warnings)) => {
+                write!(err, "{warnings}")?;
+                report::pack(&pack, paint, out)?;
+                tested.push(pack);
+            }
+            Err(problems) => {
+                writeln!(err, "{problems}")?;
+                code = REFUSED;
+            }
+        }
+    }
+    if args.coverage {
+        for pack in &tested {
+            coverage::print(pack, paint, out)?;
+        }
+    }
+    let is_covered = coverage::is_enough(&tested, args.fail_under, err)?;
+    report::closing(&tested, paint, out)?;
+    if let Some(path) = &args.junit {
+        junit::write(&tested, path).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    let all_passed = tested
+        .iter()
+        .flat_map(|pack| &pack.cases)
+        .all(|(_, outcome)| outcome.passed());
+    if code == 0 && !(all_passed && is_covered) {
+        code = FAILED;
+    }
+    Ok(code)
+}
+
+/// Compiles a pack and runs its cases. The inner result is what is wrong with its files, rendered; on
+/// success the warnings.
+fn test_pack(folder: &Path, paint: Paint) -> anyhow::Result<Result<(TestedPack, String), String>> {
+    let pack = pack::read(folder, toml::Table::new())?;
+    let case_files = case_files::read(folder)?;
+    let colour = Colour::from(paint);
+    let (mapping, warnings) = match Mapping::compile(&pack) {
+        Ok(compiled) => compiled,
+        Err(diagnostics) => return Ok(Err(diagnostics.render(colour))),
+    };
+    let warnings = match warnings.is_empty() {
+        true => String::new(),
+        false => warnings.render(colour) + "\n",
+    };
+    let mapping = Arc::new(mapping);
+    let tables = Tables::of(&mapping);
+    let mut cases = Vec::new();
+    let mut problems = Vec::new();
+    for file in case_files {
+        match Case::parse(&file, &tables) {
+            Ok(case) => cases.push(case),
+            Err(list) => problems.push(Problems { file, list }.render(colour)),
+        }
+    }
+    if !problems.is_empty() {
+        return Ok(Err(problems.join("\n\n")));
+    }
+    let cases: Vec<_> = cases
+        .into_iter()
+        .map(|case| {
+            let outcome = case.run(&mapping, &tables);
+            (case, outcome)
+        })
+        .collect();
+    let coverage = Coverage::of(&mapping, &pack.mapping.name, &cases);
+    let tested = TestedPack {
+        folder: folder.display().to_string(),
+        cases,
+        coverage,
+    };
+    Ok(Ok((tested, warnings)))
+}

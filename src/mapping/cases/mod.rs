@@ -1,0 +1,161 @@
+//! Cases: the tests of a pack. Given these changes, expect exactly these events.
+//!
+//! Each case runs on its own evaluator, in file order, with a fixed source identity, so that a case gives
+//! the same on every machine. [`Case::parse`] reads a file, [`Case::run`] evaluates it and compares.
+//!
+//! - `document`: a TOML document with spans
+//! - `given`, `expected`: the two halves of a case
+//! - `published`: an event as a case sees it
+//! - `difference`: expected against published, field by field
+//!
+//! Not here: files and folders, and how a failure is printed.
+
+mod difference;
+mod document;
+mod expected;
+mod given;
+mod published;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use rowbridge_api::{Batch, Identity};
+use toml::de::DeTable;
+
+use super::change_json::{BatchWriter, Replay, Tables};
+use super::{Mapping, SourceFile, Stamp, Stop};
+use crate::event::EncodedBatch;
+pub use difference::{Difference, Line, Side, Verdict};
+use document::Fields;
+pub use document::{CaseProblem, Problems};
+use expected::ExpectedEvent;
+use given::Given;
+pub use published::{Body, Published};
+
+/// Longest record a case may give; generous, since no broker is asked.
+const MAX_RECORD_BYTES: usize = 16 * 1024 * 1024;
+
+/// One case file.
+#[derive(Debug)]
+pub struct Case {
+    pub name: String,
+    /// The file, as diagnostics show it.
+    pub file: String,
+    given: Vec<Given>,
+    expected: Vec<ExpectedEvent>,
+}
+
+/// What came of a case.
+#[derive(Debug)]
+pub struct Outcome {
+    /// In the order of the events; empty of faults if the case passed.
+    pub differences: Vec<Difference>,
+    /// The evaluation stopped: a bad record where the mapping says `on_error = "stop"`.
+    pub stopped: Option<Stop>,
+    /// The numbers of the rules that gave the events, failed ones included.
+    pub rules: Vec<u16>,
+}
+
+impl Outcome {
+    #[must_use]
+    pub fn passed(&self) -> bool {
+        let same = |difference: &Difference| difference.verdict == Verdict::Same;
+        self.stopped.is_none() && self.differences.iter().all(same)
+    }
+}
+
+impl Case {
+    /// Reads a case file; its cells are typed by `tables`.
+    ///
+    /// # Errors
+    /// Every problem of the file.
+    pub fn parse(file: &SourceFile, tables: &Tables) -> Result<Self, Vec<CaseProblem>> {
+        let (document, errors) = DeTable::parse_recoverable(&file.text);
+        if !errors.is_empty() {
+            let problem = |error: toml::de::Error| {
+                CaseProblem::new(error.span().unwrap_or(0..0), error.message())
+            };
+            return Err(errors.into_iter().map(problem).collect());
+        }
+        let mut problems = Vec::new();
+        let mut fields = Fields::new(document.get_ref(), 0..0);
+        let name = fields.text("name", &mut problems);
+        let silent = fields.flag("silent", &mut problems);
+        for seed in fields.tables("seed", &mut problems) {
+            problems.push(
+                CaseProblem::new(seed.span, "[[seed]] is not supported yet").hint(
+                    "rows that exist before are for lookups and lifecycles, which come later",
+                ),
+            );
+        }
+        let given_tables = fields.tables("given", &mut problems);
+        let given = given::parse(given_tables, tables, &mut problems);
+        let expected = fields.tables("expect", &mut problems);
+        let expected: Vec<_> = expected
+            .into_iter()
+            .filter_map(|fields| ExpectedEvent::parse(fields, &mut problems))
+            .collect();
+        fields.finish(&mut problems);
+        let whole = 0..file.text.lines().next().map_or(0, str::len);
+        if name.is_none() {
+            problems.push(CaseProblem::new(whole.clone(), "the case has no `name`"));
+        }
+        match (silent, expected.is_empty()) {
+            (true, false) => problems.push(CaseProblem::new(
+                whole,
+                "`silent = true` expects nothing, and the case has [[expect]]",
+            )),
+            (false, true) if problems.is_empty() => problems.push(
+                CaseProblem::new(whole, "the case expects nothing")
+                    .hint("add [[expect]], or `silent = true` where silence is meant"),
+            ),
+            _ => {}
+        }
+        if problems.is_empty() {
+            Ok(Self {
+                name: name.unwrap_or_default(),
+                file: file.name.clone(),
+                given,
+                expected,
+            })
+        } else {
+            Err(problems)
+        }
+    }
+
+    /// Evaluates the changes and compares what they give with what is expected.
+    #[must_use]
+    pub fn run(&self, mapping: &Arc<Mapping>, tables: &Tables) -> Outcome {
+        let mut batch = Batch::default();
+        let mut writer = BatchWriter::new(tables.len());
+        for given in &self.given {
+            writer.change(&given.change, &given.facts, &mut batch);
+        }
+        writer.commit(None, &mut batch);
+        let mut encoded = EncodedBatch::default();
+        let stopped = evaluate(mapping, &batch, &mut encoded).err();
+        let published = Published::all(mapping, &encoded);
+        Outcome {
+            differences: difference::compare(&self.expected, &published),
+            stopped,
+            rules: encoded.records.iter().map(|record| record.rule).collect(),
+        }
+    }
+}
+
+fn evaluate(mapping: &Arc<Mapping>, batch: &Batch, out: &mut EncodedBatch) -> Result<(), Stop> {
+    let stamp = Stamp {
+        pipeline: mapping.name().to_owned(),
+        identity: Identity {
+            source: "case".to_owned(),
+            history: "1".to_owned(),
+        },
+        max_record_bytes: MAX_RECORD_BYTES,
+    };
+    let mut replay = Replay::new(Arc::clone(mapping), stamp);
+    batch
+        .items
+        .iter()
+        .try_for_each(|item| replay.item(batch, item, out))
+}

@@ -1,0 +1,267 @@
+//! Change JSON: captures, standard input and quarantine records as batches of changes.
+//!
+//! One JSON object per line: the change document of the mapping language without `row` and lookups, a
+//! `{"commit": {..}}` that ends a transaction, or Debezium's envelope ([`debezium`]). Reading is the
+//! inverse of what a quarantine record writes, so one can be fixed by hand and tried again.
+//!
+//! Not here: files, standard input, and evaluation.
+
+mod cell;
+mod debezium;
+mod node;
+mod replay;
+mod row_change;
+mod tables;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use rowbridge_api::{Batch, Op, Position};
+
+pub(crate) use cell::{checked as cell_from_text, from_json as cell_from_json};
+pub(crate) use node::{Node, Object, Problem};
+pub use replay::Replay;
+pub(crate) use row_change::{BatchWriter, OwnedCell, RowChange, TransactionFacts};
+pub use tables::{DeclaredTable, Tables};
+
+/// What is wrong with a line of change JSON. Never carries a row value.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}, column {column}: {message}")]
+pub struct LineError {
+    /// From 1.
+    pub line: u64,
+    /// In characters, from 1.
+    pub column: usize,
+    pub message: String,
+}
+
+/// What one line says.
+enum Line {
+    /// A blank line, a tombstone, a heartbeat.
+    Nothing,
+    Change(RowChange, TransactionFacts),
+    Commit(Option<Position>),
+}
+
+/// Reads change JSON line by line into batches.
+#[derive(Debug)]
+pub struct ChangeReader {
+    tables: Arc<Tables>,
+    writer: BatchWriter,
+    line: u64,
+}
+
+impl ChangeReader {
+    /// Reads changes of `tables`; each shape is announced before its first change.
+    #[must_use]
+    pub fn new(tables: Arc<Tables>) -> Self {
+        Self {
+            writer: BatchWriter::new(tables.len()),
+            tables,
+            line: 0,
+        }
+    }
+
+    /// Appends what `text`, one line, says. On an error the batch is as it was.
+    ///
+    /// # Errors
+    /// The line is not change JSON, speaks of a table that the mapping does not declare, or has a cell
+    /// that is not of its column's type.
+    pub fn line(&mut self, text: &str, batch: &mut Batch) -> Result<(), LineError> {
+        self.line += 1;
+        let line = self.read(text).map_err(|problem| {
+            let before = text.get(..problem.offset).unwrap_or(text);
+            LineError {
+                line: self.line,
+                column: before.chars().count() + 1,
+                message: problem.message,
+            }
+        })?;
+        match line {
+            Line::Nothing => {}
+            Line::Change(change, facts) => self.writer.change(&change, &facts, batch),
+            Line::Commit(position) => self.writer.commit(position, batch),
+        }
+        Ok(())
+    }
+
+    /// Ends the transaction that the last line left open.
+    pub fn end(&mut self, batch: &mut Batch) {
+        self.writer.commit(None, batch);
+    }
+
+    fn read(&self, text: &str) -> Result<Line, Problem> {
+        if text.trim().is_empty() {
+            return Ok(Line::Nothing);
+        }
+        let root = Node::parse(text)?;
+        if root.is_null() {
+            return Ok(Line::Nothing); // the tombstone that follows a delete on a Debezium topic
+        }
+        let object = root.object()?;
+        if let Some(commit) = object.get("commit") {
+            return Ok(Line::Commit(position_in(&commit.object()?)?));
+        }
+        if debezium::is_envelope(&object) {
+            return debezium::read(&object, &self.tables);
+        }
+        change(&object, &self.tables)
+    }
+}
+
+fn change(object: &Object<'_>, tables: &Tables) -> Result<Line, Problem> {
+    let op_at = object.require("op")?;
+    let op = op_named(&op_at.string()?)
+        .ok_or_else(|| op_at.problem("`op` is one of insert, update, delete, read, truncate"))?;
+    let table_at = object.require("table")?;
+    let name = table_at.string()?;
+    let table = tables.named(&name).ok_or_else(|| {
+        table_at.problem(format!(
+            "the mapping declares no table `{name}`; it has {}",
+            tables.short_names()
+        ))
+    })?;
+    let image = |name: &str| {
+        let image = object.get(name);
+        image.map(|node| image_cells(node, table)).transpose()
+    };
+    let mut before = image("before")?;
+    if before.is_none() && op == Op::Delete {
+        before = image("key")?;
+    }
+    let mut change = RowChange {
+        shape: Arc::clone(&table.shape),
+        op,
+        before,
+        after: image("after")?,
+    };
+    if let Some(unavailable) = object.get("unavailable") {
+        for at in unavailable.array()? {
+            hide(&mut change, table, at)?;
+        }
+    }
+    if let Some(invalid) = object.get("invalid") {
+        for (path, raw) in invalid.object()?.members {
+            restore(&mut change, table, &path, raw)?;
+        }
+    }
+    change
+        .complete()
+        .map_err(|message| object.at.problem(message))?;
+    Ok(Line::Change(change, facts(object)?))
+}
+
+/// The operation that mappings and change JSON call `word`.
+pub(crate) fn op_named(word: &str) -> Option<Op> {
+    [Op::Insert, Op::Update, Op::Delete, Op::Read, Op::Truncate]
+        .into_iter()
+        .find(|op| op.as_str() == word)
+}
+
+/// The cells of an image. Columns that schema.toml does not list are skipped (a capture has the whole
+/// row); listed ones that are not there are unavailable, never null.
+fn image_cells(image: Node<'_>, table: &DeclaredTable) -> Result<Vec<OwnedCell>, Problem> {
+    let mut cells = RowChange::unavailable_row(&table.shape);
+    for (name, value) in image.object()?.members {
+        if let Some(index) = table.column(&name) {
+            cells[index] = cell_from_json(&table.shape.columns[index].ty, value.text())
+                .map_err(|message| value.problem(format!("`{name}`: {message}")))?;
+        }
+    }
+    Ok(cells)
+}
+
+/// Puts back a cell that is not a value of its type: the source's bytes in base64.
+fn restore(
+    change: &mut RowChange,
+    table: &DeclaredTable,
+    path: &str,
+    raw: Node<'_>,
+) -> Result<(), Problem> {
+    let bytes = STANDARD
+        .decode(raw.string()?)
+        .map_err(|_| raw.problem("expected base64"))?;
+    if let Some(cell) = cell_at(change, table, path).map_err(|message| raw.problem(message))? {
+        *cell = OwnedCell::Value(bytes);
+    }
+    Ok(())
+}
+
+/// Makes the cell that `at` names (`"before.notes"`) unavailable.
+fn hide(change: &mut RowChange, table: &DeclaredTable, at: Node<'_>) -> Result<(), Problem> {
+    let path = at.string()?;
+    if let Some(cell) = cell_at(change, table, &path).map_err(|message| at.problem(message))? {
+        *cell = OwnedCell::Unavailable;
+    }
+    Ok(())
+}
+
+/// The cell at a path such as `before.notes`, if the image is there and schema.toml has the column.
+fn cell_at<'c>(
+    change: &'c mut RowChange,
+    table: &DeclaredTable,
+    path: &str,
+) -> Result<Option<&'c mut OwnedCell>, &'static str> {
+    let (image, column) = path
+        .split_once('.')
+        .ok_or("expected an image and a column, as in `before.notes`")?;
+    let cells = match image {
+        "before" => &mut change.before,
+        "after" => &mut change.after,
+        _ => return Err("expected `before.` or `after.` and a column"),
+    };
+    let index = table.column(column);
+    Ok(cells
+        .as_mut()
+        .zip(index)
+        .map(|(cells, index)| &mut cells[index]))
+}
+
+fn facts(object: &Object<'_>) -> Result<TransactionFacts, Problem> {
+    let mut facts = TransactionFacts::default();
+    if let Some(tx) = object.get("tx") {
+        let tx = tx.object()?;
+        if let Some(id) = tx.get("id") {
+            let word = if id.is_string() {
+                id.string()?
+            } else {
+                id.text().to_owned()
+            };
+            facts.id = word.parse().ok();
+            facts.group = Some(word);
+        }
+        facts.commit_micros = tx.get("time").map(time).transpose()?;
+        facts.ordinal = tx.get("ordinal").map(Node::integer).transpose()?;
+    }
+    if let Some(source) = object.get("source").filter(|source| source.is_object()) {
+        facts.position = position_in(&source.object()?)?;
+    }
+    if facts.position.is_none() {
+        facts.position = position_in(object)?;
+    }
+    Ok(facts)
+}
+
+fn position_in(object: &Object<'_>) -> Result<Option<Position>, Problem> {
+    let Some(at) = object.get("position") else {
+        return Ok(None);
+    };
+    let position = at.string()?.parse();
+    position
+        .map(Some)
+        .map_err(|error: rowbridge_api::ParsePositionError| at.problem(error.to_string()))
+}
+
+/// An RFC 3339 time as microseconds since 1970-01-01 UTC.
+fn time(at: Node<'_>) -> Result<i64, Problem> {
+    micros(&at.string()?).ok_or_else(|| at.problem("expected a time as in 2026-12-01T10:15:00Z"))
+}
+
+/// An RFC 3339 time as microseconds since 1970-01-01 UTC.
+pub(crate) fn micros(text: &str) -> Option<i64> {
+    let timestamp: jiff::Timestamp = text.parse().ok()?;
+    Some(timestamp.as_microsecond())
+}

@@ -1,0 +1,67 @@
+//! Evaluates batches item by item, as cases and dry runs do: without a sink, a checkpoint or a restart.
+
+use std::sync::Arc;
+
+use rowbridge_api::{Batch, Change, Item, Shape, Transaction};
+
+use crate::event::EncodedBatch;
+use crate::mapping::{Evaluator, Mapping, RuleOutcome, Stamp, Stop};
+
+/// An evaluator and the transaction it is in.
+pub struct Replay {
+    evaluator: Evaluator,
+    transaction: Option<Transaction>,
+    unbound: Vec<Arc<Shape>>,
+}
+
+impl Replay {
+    /// Evaluates `mapping`; `stamp` is what its events carry.
+    #[must_use]
+    pub fn new(mapping: Arc<Mapping>, stamp: Stamp) -> Self {
+        Self {
+            evaluator: Evaluator::new(mapping, stamp),
+            transaction: None,
+            unbound: Vec::new(),
+        }
+    }
+
+    /// Takes the next item of `batch`, appending the events of a change to `out`.
+    ///
+    /// # Errors
+    /// A bad record under `on_error = "stop"`, or a shape that the rules do not fit.
+    pub fn item(&mut self, batch: &Batch, item: &Item, out: &mut EncodedBatch) -> Result<(), Stop> {
+        match item {
+            Item::Shape(shape) => self.unbound.push(Arc::clone(shape)),
+            Item::Begin(transaction) => self.transaction = Some(transaction.clone()),
+            Item::Change(change) => {
+                let transaction = self
+                    .transaction
+                    .as_ref()
+                    .expect("a source sends changes inside transactions");
+                for shape in self.unbound.drain(..) {
+                    self.evaluator.bind(&shape, &transaction.position)?;
+                }
+                self.evaluator.change(batch, transaction, change, out)?;
+            }
+            Item::Commit(_) | Item::SnapshotEnd(_) => self.transaction = None,
+        }
+        Ok(())
+    }
+
+    /// What every rule of the change's table does with it; for the change that was taken last.
+    ///
+    /// # Errors
+    /// The change does not fit the shape it names.
+    pub fn explain(&self, batch: &Batch, change: &Change) -> Result<Vec<RuleOutcome>, Stop> {
+        match &self.transaction {
+            Some(transaction) => self.evaluator.explain(batch, transaction, change),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// The transaction that is open.
+    #[must_use]
+    pub fn transaction(&self) -> Option<&Transaction> {
+        self.transaction.as_ref()
+    }
+}

@@ -1,0 +1,74 @@
+//! The commands that need no server, run as people run them: arguments, streams and exit codes.
+
+mod airline_rules;
+mod dry_run;
+mod test_command;
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+/// Runs the binary in the repository's root with `input` on its standard input.
+fn rowbridge(arguments: &[&str], input: &[u8]) -> Output {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_rowbridge"))
+        .args(arguments)
+        .current_dir(root())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // A command that refuses its arguments does not read its input.
+    let _ = child.stdin.take().unwrap().write_all(input);
+    child.wait_with_output().unwrap()
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// A copy of the airline pack that a test may spoil.
+struct SpoiltPack {
+    folder: tempfile::TempDir,
+}
+
+impl SpoiltPack {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let airline = root().join("mappings/airline");
+        std::fs::create_dir(folder.path().join("cases")).unwrap();
+        for file in [
+            "mapping.toml",
+            "schema.toml",
+            "cases/fare-lowered.toml",
+            "cases/seat-reassigned.toml",
+        ] {
+            std::fs::copy(airline.join(file), folder.path().join(file)).unwrap();
+        }
+        Self { folder }
+    }
+
+    fn path(&self) -> &str {
+        self.folder.path().to_str().unwrap()
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Replaces text that must be there.
+    fn replace(&self, file: &str, from: &str, to: &str) {
+        let path = self.file(file);
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.contains(from), "{file} has no `{from}`");
+        std::fs::write(path, text.replace(from, to)).unwrap();
+    }
+}
