@@ -255,9 +255,109 @@ fn a_template_shows_text_unescaped() {
     }
 }
 
+/// Type and text of two values, and their order.
+#[expect(clippy::type_complexity, reason = "it is read row by row")]
+const ORDERS: &[((&str, &str), Option<Ordering>, (&str, &str))] = &[
+    (
+        ("numeric", "1.50"),
+        Some(Ordering::Equal),
+        ("numeric", "1.5"),
+    ),
+    (("numeric", "-10"), Some(Ordering::Less), ("numeric", "-9")),
+    (("numeric", "-0.0"), Some(Ordering::Equal), ("int4", "0")),
+    (
+        ("numeric", "9007199254740993"),
+        Some(Ordering::Greater),
+        ("float8", "9007199254740992"),
+    ),
+    (
+        ("int8", "9007199254740993"),
+        Some(Ordering::Greater),
+        ("float8", "9007199254740992"),
+    ),
+    (("numeric", "0.1"), Some(Ordering::Less), ("float8", "0.1")),
+    (("float8", "NaN"), Some(Ordering::Equal), ("numeric", "NaN")),
+    (
+        ("float8", "NaN"),
+        Some(Ordering::Greater),
+        ("float8", "Infinity"),
+    ),
+    (
+        ("numeric", "Infinity"),
+        Some(Ordering::Less),
+        ("numeric", "NaN"),
+    ),
+    (("float8", "-0"), Some(Ordering::Equal), ("float8", "0")),
+    (("text", "b"), Some(Ordering::Greater), ("text", "B")),
+    (
+        ("char(4)", "ab  "),
+        Some(Ordering::Equal),
+        ("char(9)", "ab       "),
+    ),
+    (("char(4)", "ab  "), Some(Ordering::Equal), ("text", "ab")),
+    (("char(4)", "ab  "), Some(Ordering::Less), ("text", "ab  ")),
+    (
+        ("date", "2026-12-01"),
+        Some(Ordering::Less),
+        ("timestamp", "2026-12-01 00:00:01"),
+    ),
+    (
+        ("date", "infinity"),
+        Some(Ordering::Equal),
+        ("timestamptz", "infinity"),
+    ),
+    (
+        ("date", "5874897-12-31"),
+        Some(Ordering::Less),
+        ("date", "infinity"),
+    ),
+    (
+        ("timetz", "10:00:00+02"),
+        Some(Ordering::Less),
+        ("timetz", "09:00:00+00"),
+    ),
+    (
+        ("timetz", "10:00:00+02"),
+        Some(Ordering::Less),
+        ("timetz", "08:00:00+00"),
+    ),
+    (
+        ("interval", "P1M"),
+        Some(Ordering::Equal),
+        ("interval", "P30D"),
+    ),
+    (
+        ("interval", "PT-0.5S"),
+        Some(Ordering::Less),
+        ("interval", "PT0S"),
+    ),
+    (
+        ("interval", "infinity"),
+        Some(Ordering::Greater),
+        ("interval", "P178000000Y"),
+    ),
+    (
+        ("int4[]", "{1,2}"),
+        Some(Ordering::Less),
+        ("int4[]", "{1,2,0}"),
+    ),
+    (
+        ("int4[]", "{1,NULL}"),
+        Some(Ordering::Greater),
+        ("int4[]", "{1,2,0}"),
+    ),
+    (
+        ("bytea", "\\x00"),
+        Some(Ordering::Less),
+        ("bytea", "\\x0000"),
+    ),
+    (("text", "1"), None, ("int4", "1")),
+    (("bool", "t"), None, ("int4", "1")),
+    (("date", "2026-12-01"), None, ("text", "2026-12-01")),
+];
+
 #[test]
 fn compares_as_the_source() {
-    use Ordering::{Equal, Greater, Less};
     let compare = |(left_type, left): (&str, &str), (right_type, right): (&str, &str)| {
         let left = Type::parse(left_type)
             .decode(left.as_bytes())
@@ -273,65 +373,8 @@ fn compares_as_the_source() {
         );
         left.compare(&right)
     };
-    for (left, order, right) in [
-        (("numeric", "1.50"), Some(Equal), ("numeric", "1.5")),
-        (("numeric", "-10"), Some(Less), ("numeric", "-9")),
-        (("numeric", "-0.0"), Some(Equal), ("int4", "0")),
-        (
-            ("numeric", "9007199254740993"),
-            Some(Greater),
-            ("float8", "9007199254740992"),
-        ),
-        (
-            ("int8", "9007199254740993"),
-            Some(Greater),
-            ("float8", "9007199254740992"),
-        ),
-        (("numeric", "0.1"), Some(Less), ("float8", "0.1")),
-        (("float8", "NaN"), Some(Equal), ("numeric", "NaN")),
-        (("float8", "NaN"), Some(Greater), ("float8", "Infinity")),
-        (("numeric", "Infinity"), Some(Less), ("numeric", "NaN")),
-        (("float8", "-0"), Some(Equal), ("float8", "0")),
-        (("text", "b"), Some(Greater), ("text", "B")),
-        (("char(4)", "ab  "), Some(Equal), ("char(9)", "ab       ")),
-        (("char(4)", "ab  "), Some(Equal), ("text", "ab")),
-        (("char(4)", "ab  "), Some(Less), ("text", "ab  ")),
-        (
-            ("date", "2026-12-01"),
-            Some(Less),
-            ("timestamp", "2026-12-01 00:00:01"),
-        ),
-        (
-            ("date", "infinity"),
-            Some(Equal),
-            ("timestamptz", "infinity"),
-        ),
-        (("date", "5874897-12-31"), Some(Less), ("date", "infinity")),
-        (
-            ("timetz", "10:00:00+02"),
-            Some(Less),
-            ("timetz", "09:00:00+00"),
-        ),
-        (
-            ("timetz", "10:00:00+02"),
-            Some(Less),
-            ("timetz", "08:00:00+00"),
-        ),
-        (("interval", "P1M"), Some(Equal), ("interval", "P30D")),
-        (("interval", "PT-0.5S"), Some(Less), ("interval", "PT0S")),
-        (
-            ("interval", "infinity"),
-            Some(Greater),
-            ("interval", "P178000000Y"),
-        ),
-        (("int4[]", "{1,2}"), Some(Less), ("int4[]", "{1,2,0}")),
-        (("int4[]", "{1,NULL}"), Some(Greater), ("int4[]", "{1,2,0}")),
-        (("bytea", "\\x00"), Some(Less), ("bytea", "\\x0000")),
-        (("text", "1"), None, ("int4", "1")),
-        (("bool", "t"), None, ("int4", "1")),
-        (("date", "2026-12-01"), None, ("text", "2026-12-01")),
-    ] {
-        assert_eq!(compare(left, right), order, "{left:?} {right:?}");
+    for (left, order, right) in ORDERS {
+        assert_eq!(compare(*left, *right), *order, "{left:?} {right:?}");
     }
 }
 
