@@ -17,6 +17,8 @@ mod compare;
 mod decode;
 mod interval;
 mod json;
+#[cfg(test)]
+mod laws;
 mod number;
 #[cfg(test)]
 mod tests;
