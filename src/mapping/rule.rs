@@ -197,4 +197,3 @@ pub(super) enum Conversion {
     Base64,
     Hex,
 }
-

@@ -23,9 +23,34 @@ pub(super) struct SchemaTable {
 /// Types that `schema.toml` is likely to mean, to find typing mistakes: an unknown name is a type of the
 /// database's own and read as text.
 const COMMON_TYPES: &[&str] = &[
-    "bool", "boolean", "int2", "int4", "int8", "smallint", "integer", "bigint", "numeric", "money",
-    "float4", "float8", "real", "text", "varchar", "char", "bytea", "json", "jsonb", "date", "time",
-    "timetz", "timestamp", "timestamptz", "interval", "uuid", "inet", "oid",
+    "bool",
+    "boolean",
+    "int2",
+    "int4",
+    "int8",
+    "smallint",
+    "integer",
+    "bigint",
+    "numeric",
+    "money",
+    "float4",
+    "float8",
+    "real",
+    "text",
+    "varchar",
+    "char",
+    "bytea",
+    "json",
+    "jsonb",
+    "date",
+    "time",
+    "timetz",
+    "timestamp",
+    "timestamptz",
+    "interval",
+    "uuid",
+    "inet",
+    "oid",
 ];
 
 pub(super) fn read(root: &Table<'_>) -> Vec<SchemaTable> {
@@ -54,10 +79,15 @@ fn read_table(name: Text, table: &Table<'_>) -> Option<SchemaTable> {
             })
         })
         .collect();
-    let key = table.get("key").and_then(|node| node.text_or_texts()).unwrap_or_default();
+    let key = table
+        .get("key")
+        .and_then(|node| node.text_or_texts())
+        .unwrap_or_default();
     for part in &key {
         if !columns.iter().any(|column| column.name == part.value) {
-            table.report().push(unknown_column(part.at, &part.value, &name.value, &columns));
+            table
+                .report()
+                .push(unknown_column(part.at, &part.value, &name.value, &columns));
         }
     }
     Some(SchemaTable { name, key, columns })
@@ -66,17 +96,20 @@ fn read_table(name: Text, table: &Table<'_>) -> Option<SchemaTable> {
 fn read_type(ty: &Text, table: &Table<'_>) -> Type {
     let base = ty.value.split(['(', '[']).next().unwrap_or_default().trim();
     if ty.value.trim().is_empty() {
-        table.report().push(
-            Diagnostic::error(ty.at, "a column needs a type").hint("\"text\""),
-        );
+        table
+            .report()
+            .push(Diagnostic::error(ty.at, "a column needs a type").hint("\"text\""));
     } else if !COMMON_TYPES.contains(&base)
         && let Some(meant) = closest(base, COMMON_TYPES.iter().copied())
         && strsim::damerau_levenshtein(base, meant) <= 2
     {
         table.report().push(
-            Diagnostic::warning(ty.at, format!("`{base}` is not a type that Rowbridge knows"))
-                .label("read as text")
-                .hint(format!("did you mean `{meant}`?")),
+            Diagnostic::warning(
+                ty.at,
+                format!("`{base}` is not a type that Rowbridge knows"),
+            )
+            .label("read as text")
+            .hint(format!("did you mean `{meant}`?")),
         );
     }
     Type::parse(&ty.value)

@@ -39,9 +39,12 @@ pub(in crate::mapping) fn compile(scope: &Scope<'_>, text: &Text) -> Option<Colu
     if let Some(rest) = text.value.strip_prefix('$') {
         let column = rest.rsplit('.').next().unwrap_or_default();
         scope.error(
-            Diagnostic::error(whole(text), format!("`{}` is a path, not a column", text.value))
-                .label("a bare name, read in both images")
-                .hint(format!("did you mean `{column}`?")),
+            Diagnostic::error(
+                whole(text),
+                format!("`{}` is a path, not a column", text.value),
+            )
+            .label("a bare name, read in both images")
+            .hint(format!("did you mean `{column}`?")),
         );
         return None;
     }

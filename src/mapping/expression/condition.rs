@@ -29,7 +29,10 @@ pub(in crate::mapping) enum Condition {
     },
     Exists(Place),
     /// `match()` has its pattern anchored, `search()` has not.
-    Matches { subject: Place, pattern: Regex },
+    Matches {
+        subject: Place,
+        pattern: Regex,
+    },
 }
 
 /// One side of a comparison.
@@ -94,8 +97,7 @@ impl Compiler<'_> {
 
     /// Compiles every part, also after one that is wrong, so that all are reported.
     fn all(&mut self, parts: &[Filter]) -> Option<Box<[Condition]>> {
-        let compiled: Vec<Option<Condition>> =
-            parts.iter().map(|part| self.filter(part)).collect();
+        let compiled: Vec<Option<Condition>> = parts.iter().map(|part| self.filter(part)).collect();
         compiled.into_iter().collect()
     }
 
@@ -124,9 +126,12 @@ impl Compiler<'_> {
         if let PlaceType::Column(_) = place.ty(self.scope) {
             let written = self.written(at);
             self.scope.error(
-                Diagnostic::warning(at, format!("`{written}` alone asks whether the column exists"))
-                    .label("always true where the row exists")
-                    .hint(format!("did you mean `{written} != null`?")),
+                Diagnostic::warning(
+                    at,
+                    format!("`{written}` alone asks whether the column exists"),
+                )
+                .label("always true where the row exists")
+                .hint(format!("did you mean `{written} != null`?")),
             );
         }
         Some(Condition::Exists(place))
@@ -158,8 +163,11 @@ impl Compiler<'_> {
             && !matches!(ty.kind, Kind::Text | Kind::Char | Kind::Json)
         {
             self.scope.error(
-                Diagnostic::error(place_at, format!("a pattern is matched against text, this is {}", ty.name))
-                    .label("never matches"),
+                Diagnostic::error(
+                    place_at,
+                    format!("a pattern is matched against text, this is {}", ty.name),
+                )
+                .label("never matches"),
             );
             return None;
         }
@@ -179,7 +187,11 @@ impl Compiler<'_> {
             return None;
         };
         let range = self.tokens.next_literal();
-        let source = if anchored { format!(r"\A(?:{pattern})\z") } else { pattern.clone() };
+        let source = if anchored {
+            format!(r"\A(?:{pattern})\z")
+        } else {
+            pattern.clone()
+        };
         match Regex::new(&source) {
             Ok(pattern) => Some(pattern),
             Err(error) => {
@@ -231,9 +243,10 @@ impl Compiler<'_> {
                 let (place, at) = self.place(&path::segments_of(segments))?;
                 let ty = place.ty(self.scope);
                 if ty == PlaceType::Image {
-                    self.scope.error(path::image_is_no_value(at, &self.written(at)).hint(
-                        "`$.before` alone asks whether there is one; compare a column of it",
-                    ));
+                    self.scope
+                        .error(path::image_is_no_value(at, &self.written(at)).hint(
+                            "`$.before` alone asks whether there is one; compare a column of it",
+                        ));
                     return None;
                 }
                 Some(Compiled {
@@ -363,9 +376,12 @@ impl Compiler<'_> {
         };
         if cell.side == Side::Before && without_before {
             self.scope.error(
-                Diagnostic::warning(compared.at, "`$.before` is compared in a rule that also runs on inserts")
-                    .label("missing there: equal to nothing but another missing value")
-                    .hint("on = \"update\", or two rules"),
+                Diagnostic::warning(
+                    compared.at,
+                    "`$.before` is compared in a rule that also runs on inserts",
+                )
+                .label("missing there: equal to nothing but another missing value")
+                .hint("on = \"update\", or two rules"),
             );
         }
     }
@@ -389,11 +405,9 @@ pub(in crate::mapping) const fn family(kind: &Kind) -> &'static str {
         Kind::Text | Kind::Char => "text",
         Kind::Bytes => "bytes",
         Kind::Json => "json",
-        Kind::Date => "date",
+        Kind::Date | Kind::Timestamp | Kind::TimestampTz => "instant",
         Kind::Time => "time",
         Kind::TimeTz => "time with zone",
-        Kind::Timestamp => "timestamp",
-        Kind::TimestampTz => "timestamp with zone",
         Kind::Interval => "interval",
         Kind::Array(_) => "array",
     }

@@ -48,7 +48,7 @@ impl Written {
     }
 
     /// Without a column's type to meet: as JSON has it.
-    pub(super) fn untyped(&self) -> Literal {
+    pub(in crate::mapping) fn untyped(&self) -> Literal {
         match self {
             Self::Null => Literal::Null,
             Self::Bool(value) => Literal::Value(Value::Bool(*value)),
@@ -66,9 +66,14 @@ impl Written {
         match (self, &ty.kind) {
             (Self::Null, _) => Ok(Literal::Null),
             (Self::Bool(value), Kind::Bool) => Ok(Literal::Value(Value::Bool(*value))),
-            (Self::Number(digits), Kind::Int | Kind::Decimal | Kind::Float) => {
-                Ok(Literal::Value(number(digits)))
+            (Self::Number(digits), Kind::Int) => Ok(Literal::Value(number(digits))),
+            (Self::Number(digits), Kind::Decimal) => {
+                Ok(Literal::Value(Value::Decimal(digits.clone().into())))
             }
+            (Self::Number(digits), Kind::Float) => digits
+                .parse()
+                .map(|number| Literal::Value(Value::Float(number)))
+                .map_err(|_| hint),
             (Self::Text(text), Kind::Decimal | Kind::Float | Kind::Int) => {
                 decode(ty, text).ok_or(hint).map(Literal::Value)
             }
@@ -76,10 +81,7 @@ impl Written {
                 let text = text.trim_end_matches(' ').to_owned();
                 Ok(Literal::Value(Value::Text(text.into())))
             }
-            (Self::Text(text), Kind::Bool | Kind::Array(_)) => {
-                let _ = text;
-                Err(hint)
-            }
+            (Self::Text(_), Kind::Bool | Kind::Array(_)) => Err(hint),
             (_, Kind::Json) => Ok(self.untyped()),
             (Self::Text(text), _) => decode(ty, text).ok_or(hint).map(Literal::Value),
             _ => Err(hint),
@@ -97,42 +99,14 @@ fn number(digits: &str) -> Value<'static> {
 /// Reads a literal as the source would, and ISO 8601's `T` and `Z` as well.
 fn decode(ty: &Type, text: &str) -> Option<Value<'static>> {
     if let Ok(value) = ty.decode(text.as_bytes()) {
-        return Some(owned(value));
+        return Some(value.into_owned());
     }
     let iso = text.replacen('T', " ", 1);
     let iso = match iso.strip_suffix('Z') {
         Some(utc) => format!("{utc}+00"),
         None => iso,
     };
-    ty.decode(iso.as_bytes()).ok().map(owned)
-}
-
-/// The same value, borrowing nothing.
-fn owned(value: Value<'_>) -> Value<'static> {
-    match value {
-        Value::Bool(value) => Value::Bool(value),
-        Value::Int(value) => Value::Int(value),
-        Value::Decimal(value) => Value::Decimal(value.into_owned().into()),
-        Value::Float(value) => Value::Float(value),
-        Value::Text(value) => Value::Text(value.into_owned().into()),
-        Value::Bytes(value) => Value::Bytes(value.into_owned().into()),
-        Value::Json(value) => Value::Json(value.into_owned().into()),
-        Value::Date(value) => Value::Date(value),
-        Value::Time(value) => Value::Time(value),
-        Value::TimeTz {
-            micros,
-            offset_seconds,
-        } => Value::TimeTz {
-            micros,
-            offset_seconds,
-        },
-        Value::Timestamp(value) => Value::Timestamp(value),
-        Value::TimestampTz(value) => Value::TimestampTz(value),
-        Value::Interval(value) => Value::Interval(value.into_owned().into()),
-        Value::Array(elements) => {
-            Value::Array(elements.into_iter().map(|element| element.map(owned)).collect())
-        }
-    }
+    ty.decode(iso.as_bytes()).ok().map(Value::into_owned)
 }
 
 /// How a literal of a type is written in a condition.

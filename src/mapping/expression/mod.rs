@@ -56,7 +56,11 @@ impl Scope<'_> {
             (Side::Row, RowImage::Current) => self.ops.contains(Op::Delete),
             (Side::After, _) => false,
         };
-        let before = if before { BeforeRead::Yes } else { BeforeRead::No };
+        let before = if before {
+            BeforeRead::Yes
+        } else {
+            BeforeRead::No
+        };
         self.reads.borrow_mut().columns.push((slot, before));
     }
 
@@ -132,7 +136,11 @@ fn problem(error: &JsonPathError) -> String {
 /// What people write out of habit from other languages, and what it is here.
 fn condition_hint(text: &str) -> String {
     let lower = text.to_ascii_lowercase();
-    let has = |word: &str| lower.split(|c: char| !c.is_ascii_alphanumeric()).any(|part| part == word);
+    let has = |word: &str| {
+        lower
+            .split(|c: char| !c.is_ascii_alphanumeric())
+            .any(|part| part == word)
+    };
     let single_equals = {
         let bytes = text.as_bytes();
         (0..bytes.len()).any(|at| {
@@ -154,7 +162,8 @@ fn condition_hint(text: &str) -> String {
     } else if !text.contains('$') {
         "a condition looks like `$.after.status == 'CANCELLED'`".to_owned()
     } else {
-        "an RFC 9535 filter, such as `$.after.status == 'CANCELLED' && $.before.status != null`".to_owned()
+        "an RFC 9535 filter, such as `$.after.status == 'CANCELLED' && $.before.status != null`"
+            .to_owned()
     }
 }
 

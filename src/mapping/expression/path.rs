@@ -74,7 +74,9 @@ impl Place {
     pub(in crate::mapping) fn ty(&self, scope: &Scope<'_>) -> PlaceType {
         match self {
             Self::Cell(cell) => match cell.inner {
-                Inner::Whole => PlaceType::Column(scope.table.columns[usize::from(cell.slot)].ty.clone()),
+                Inner::Whole => {
+                    PlaceType::Column(scope.table.columns[usize::from(cell.slot)].ty.clone())
+                }
                 Inner::Steps(_) => PlaceType::Document,
                 Inner::Query(_) => PlaceType::Nodes,
             },
@@ -164,8 +166,11 @@ pub(super) fn resolve(
     let names: Vec<Option<&str>> = segments.iter().map(name_of).collect();
     let Some(Some(first)) = names.first().copied() else {
         scope.error(
-            Diagnostic::error(text.part(place.whole.clone()), "a path starts with a part of the change")
-                .hint(format!("`$.row.…`; one of: {}", PARTS.join(", "))),
+            Diagnostic::error(
+                text.part(place.whole.clone()),
+                "a path starts with a part of the change",
+            )
+            .hint(format!("`$.row.…`; one of: {}", PARTS.join(", "))),
         );
         return None;
     };
@@ -209,8 +214,14 @@ pub(super) fn resolve(
     let slot = find_column(scope, column, at(1))?;
     if first == "key" && !scope.table.key.contains(&slot) {
         scope.error(
-            Diagnostic::error(at(1), format!("`{column}` is not part of the key of `{}`", scope.table.short))
-                .hint(format!("did you mean `$.row.{column}`?")),
+            Diagnostic::error(
+                at(1),
+                format!(
+                    "`{column}` is not part of the key of `{}`",
+                    scope.table.short
+                ),
+            )
+            .hint(format!("did you mean `$.row.{column}`?")),
         );
         return None;
     }
@@ -220,7 +231,9 @@ pub(super) fn resolve(
 }
 
 /// The parts of a change document.
-const PARTS: &[&str] = &["row", "before", "after", "key", "op", "table", "tx", "source"];
+const PARTS: &[&str] = &[
+    "row", "before", "after", "key", "op", "table", "tx", "source",
+];
 
 fn unknown_part(scope: &Scope<'_>, at: At, part: &str) -> Diagnostic {
     let error = Diagnostic::error(at, format!("a change has no part `{part}`"));
@@ -247,7 +260,12 @@ fn unknown_fact(at: At, part: &str) -> Diagnostic {
 pub(super) fn find_column(scope: &Scope<'_>, column: &str, at: At) -> Option<u16> {
     let slot = scope.table.slot(column);
     if slot.is_none() {
-        scope.error(unknown_column(at, column, &scope.table.short, &scope.table.columns));
+        scope.error(unknown_column(
+            at,
+            column,
+            &scope.table.short,
+            &scope.table.columns,
+        ));
     }
     slot
 }
@@ -265,8 +283,11 @@ pub(super) fn inner(
     let column = &scope.table.columns[usize::from(slot)];
     if !matches!(column.ty.kind, Kind::Json | Kind::Array(_)) {
         scope.error(
-            Diagnostic::error(at(), format!("`{}` is {}, not a document", column.name, column.ty.name))
-                .label("nothing to read inside"),
+            Diagnostic::error(
+                at(),
+                format!("`{}` is {}, not a document", column.name, column.ty.name),
+            )
+            .label("nothing to read inside"),
         );
         return None;
     }
@@ -276,9 +297,12 @@ pub(super) fn inner(
     }
     if mentions_root(segments) {
         scope.error(
-            Diagnostic::error(at(), "a filter inside a document cannot read the rest of the change")
-                .label("`$` here")
-                .hint("inside a nested filter, `@` is the element"),
+            Diagnostic::error(
+                at(),
+                "a filter inside a document cannot read the rest of the change",
+            )
+            .label("`$` here")
+            .hint("inside a nested filter, `@` is the element"),
         );
         return None;
     }

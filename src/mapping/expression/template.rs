@@ -3,9 +3,9 @@
 use super::path::{self, Place, PlaceType};
 use super::{Scope, whole};
 use crate::mapping::diagnostic::Diagnostic;
+use crate::mapping::expression::column;
 use crate::mapping::file::reader::Text;
 use crate::mapping::rule::Side;
-use crate::mapping::expression::column;
 
 /// One part of a template.
 #[derive(Clone, Debug)]
@@ -23,7 +23,9 @@ pub(in crate::mapping) struct Template {
 impl Template {
     /// Whether it gives the same text for every row.
     pub(in crate::mapping) fn is_constant(&self) -> bool {
-        self.parts.iter().all(|part| matches!(part, Part::Literal(_)))
+        self.parts
+            .iter()
+            .all(|part| matches!(part, Part::Literal(_)))
     }
 }
 
@@ -69,15 +71,22 @@ pub(in crate::mapping) fn compile(scope: &Scope<'_>, text: &Text) -> Option<Temp
         scope.error(Diagnostic::error(whole(text), "an empty template").hint("\"{id}\""));
         return None;
     }
-    sound.then(|| Template { parts: parts.into() })
+    sound.then(|| Template {
+        parts: parts.into(),
+    })
 }
 
 fn compile_hole(scope: &Scope<'_>, text: &Text, range: std::ops::Range<usize>) -> Option<Place> {
     let hole = &text.value[range.clone()];
     let at = text.part(range.clone());
     if hole.is_empty() {
-        scope.error(Diagnostic::error(text.part(range.start - 1..range.end + 1), "an empty pair of braces")
-            .hint("a column's name, or a path; a brace itself is written `{{`"));
+        scope.error(
+            Diagnostic::error(
+                text.part(range.start - 1..range.end + 1),
+                "an empty pair of braces",
+            )
+            .hint("a column's name, or a path; a brace itself is written `{{`"),
+        );
         return None;
     }
     if !hole.starts_with('$') {

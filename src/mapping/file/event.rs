@@ -62,13 +62,42 @@ pub(in crate::mapping) struct EventDecl {
 
 /// The keys an event may have.
 pub(super) const EVENT_KEYS: &[&str] = &[
-    "type", "doc", "table", "on", "changed", "when", "only", "time", "headers", "image", "topic",
-    "key", "subject", "correlation", "tombstone", "broadcast", "data", "check",
+    "type",
+    "doc",
+    "table",
+    "on",
+    "changed",
+    "when",
+    "only",
+    "time",
+    "headers",
+    "image",
+    "topic",
+    "key",
+    "subject",
+    "correlation",
+    "tombstone",
+    "broadcast",
+    "data",
+    "check",
 ];
 /// The keys that defaults may have.
 pub(super) const DEFAULTS_KEYS: &[&str] = &[
-    "on", "changed", "when", "only", "time", "headers", "image", "topic", "key", "subject",
-    "correlation", "tombstone", "broadcast", "data", "check",
+    "on",
+    "changed",
+    "when",
+    "only",
+    "time",
+    "headers",
+    "image",
+    "topic",
+    "key",
+    "subject",
+    "correlation",
+    "tombstone",
+    "broadcast",
+    "data",
+    "check",
 ];
 /// The keys of an event that this version knows by name only.
 pub(super) const LATER_KEYS: &[&str] = &["lookup", "each", "transition", "reverts", "transaction"];
@@ -87,7 +116,9 @@ impl EventDecl {
         }
         let event_type = table.text("type");
         if let Some(name) = event_type.as_ref().filter(|name| name.value.is_empty()) {
-            table.report().push(Diagnostic::error(name.at, "an event's type is not empty"));
+            table
+                .report()
+                .push(Diagnostic::error(name.at, "an event's type is not empty"));
         }
         Self {
             at: table.at,
@@ -114,10 +145,19 @@ impl Clauses {
             broadcast: table.flag("broadcast"),
             when: table.text("when").into_iter().collect(),
             only: table.table("only").map(|only| read_only(&only)),
-            headers: table.table("headers").map(|headers| read_fields(&headers)).unwrap_or_default(),
-            data: table.table("data").map(|data| read_fields(&data)).unwrap_or_default(),
+            headers: table
+                .table("headers")
+                .map(|headers| read_fields(&headers))
+                .unwrap_or_default(),
+            data: table
+                .table("data")
+                .map(|data| read_fields(&data))
+                .unwrap_or_default(),
             data_at: table.key_at("data"),
-            checks: table.get("check").map(|node| read_checks(&node)).unwrap_or_default(),
+            checks: table
+                .get("check")
+                .map(|node| read_checks(&node))
+                .unwrap_or_default(),
         }
     }
 
@@ -147,7 +187,10 @@ impl Clauses {
 
 fn merged(defaults: &[FieldDecl], own: &[FieldDecl]) -> Vec<FieldDecl> {
     let named = |fields: &[FieldDecl], name: &str| {
-        fields.iter().find(|field| field.name.value == name).cloned()
+        fields
+            .iter()
+            .find(|field| field.name.value == name)
+            .cloned()
     };
     let overridden = defaults
         .iter()

@@ -63,8 +63,11 @@ pub(super) fn parse<'a>(
     for error in errors {
         let span = error.span().unwrap_or(0..0);
         report.push(
-            Diagnostic::error(At::new(file, span), format!("TOML syntax: {}", error.message()))
-                .label("here"),
+            Diagnostic::error(
+                At::new(file, span),
+                format!("TOML syntax: {}", error.message()),
+            )
+            .label("here"),
         );
     }
     parsed
@@ -75,10 +78,22 @@ impl MappingFile {
         root.only_keys("mapping.toml", ROOT_KEYS, ROOT_LATER);
         Self {
             header: read_header(root),
-            params: root.table("params").map(|table| read_params(&table)).unwrap_or_default(),
-            tables: root.table("tables").map(|table| tables::read_tables(&table)).unwrap_or_default(),
-            topics: root.table("topics").map(|table| tables::read_topics(&table)).unwrap_or_default(),
-            defaults: root.table("defaults").map(|table| read_defaults(&table)).unwrap_or_default(),
+            params: root
+                .table("params")
+                .map(|table| read_params(&table))
+                .unwrap_or_default(),
+            tables: root
+                .table("tables")
+                .map(|table| tables::read_tables(&table))
+                .unwrap_or_default(),
+            topics: root
+                .table("topics")
+                .map(|table| tables::read_topics(&table))
+                .unwrap_or_default(),
+            defaults: root
+                .table("defaults")
+                .map(|table| read_defaults(&table))
+                .unwrap_or_default(),
             events: read_events(root),
         }
     }
@@ -99,15 +114,26 @@ fn read_header(root: &Table<'_>) -> Header {
         if !table.has(key) {
             let at = root.key_at("mapping").unwrap_or(table.at);
             table.report().push(
-                Diagnostic::error(at, format!("[mapping] needs `{key}`"))
-                    .hint(if key == "name" { "name = \"airline\"" } else { "version = 1" }),
+                Diagnostic::error(at, format!("[mapping] needs `{key}`")).hint(if key == "name" {
+                    "name = \"airline\""
+                } else {
+                    "version = 1"
+                }),
             );
         }
     }
     Header {
-        name: table.text("name").map(read_name(&table)).unwrap_or_default(),
-        version: table.number("version", "a version number from 0").unwrap_or_default(),
-        on_error: table.text("on_error").map(|text| read_on_error(&text, table.report())).unwrap_or_default(),
+        name: table
+            .text("name")
+            .map(read_name(&table))
+            .unwrap_or_default(),
+        version: table
+            .number("version", "a version number from 0")
+            .unwrap_or_default(),
+        on_error: table
+            .text("on_error")
+            .map(|text| read_on_error(&text, table.report()))
+            .unwrap_or_default(),
     }
 }
 
@@ -190,21 +216,23 @@ fn read_events(root: &Table<'_>) -> Vec<EventDecl> {
 pub(super) fn plain(value: &DeValue<'_>) -> toml::Value {
     match value {
         DeValue::String(text) => toml::Value::String(text.to_string()),
-        DeValue::Integer(integer) => {
-            i64::from_str_radix(integer.as_str(), integer.radix()).map_or_else(
+        DeValue::Integer(integer) => i64::from_str_radix(integer.as_str(), integer.radix())
+            .map_or_else(
                 |_| toml::Value::String(integer.to_string()),
                 toml::Value::Integer,
-            )
-        }
+            ),
         DeValue::Float(float) => float.as_str().parse().map_or_else(
             |_| toml::Value::String(float.to_string()),
             toml::Value::Float,
         ),
         DeValue::Boolean(flag) => toml::Value::Boolean(*flag),
         DeValue::Datetime(datetime) => toml::Value::Datetime(*datetime),
-        DeValue::Array(elements) => {
-            toml::Value::Array(elements.iter().map(|element| plain(element.get_ref())).collect())
-        }
+        DeValue::Array(elements) => toml::Value::Array(
+            elements
+                .iter()
+                .map(|element| plain(element.get_ref()))
+                .collect(),
+        ),
         DeValue::Table(table) => toml::Value::Table(
             table
                 .iter()

@@ -40,7 +40,16 @@ impl Text {
 /// Where a string's value starts in the file, if the file has it byte for byte.
 fn content_start(value: &str, span: &Range<usize>, source: &str) -> Option<usize> {
     let raw = source.get(span.clone())?;
-    let quotes = ["\"\"\"\r\n", "\"\"\"\n", "'''\r\n", "'''\n", "\"\"\"", "'''", "\"", "'"];
+    let quotes = [
+        "\"\"\"\r\n",
+        "\"\"\"\n",
+        "'''\r\n",
+        "'''\n",
+        "\"\"\"",
+        "'''",
+        "\"",
+        "'",
+    ];
     let opening = quotes
         .iter()
         .find(|quotes| raw.starts_with(**quotes))
@@ -117,12 +126,16 @@ impl<'a> Table<'a> {
     }
 
     pub(in crate::mapping) fn get(&self, key: &str) -> Option<Node<'a>> {
-        self.entries().find(|(name, _)| name.value == key).map(|(_, node)| node)
+        self.entries()
+            .find(|(name, _)| name.value == key)
+            .map(|(_, node)| node)
     }
 
     /// The place of a key, for messages about what it says.
     pub(in crate::mapping) fn key_at(&self, key: &str) -> Option<At> {
-        self.entries().find(|(name, _)| name.value == key).map(|(name, _)| name.at)
+        self.entries()
+            .find(|(name, _)| name.value == key)
+            .map(|(name, _)| name.at)
     }
 
     pub(in crate::mapping) fn has(&self, key: &str) -> bool {
@@ -134,7 +147,8 @@ impl<'a> Table<'a> {
         for (key, _) in self.entries() {
             let name = key.value.as_str();
             if later.contains(&name) {
-                self.report.push(Diagnostic::not_yet(key.at, &format!("`{name}`")));
+                self.report
+                    .push(Diagnostic::not_yet(key.at, &format!("`{name}`")));
             } else if !known.contains(&name) {
                 self.report.push(
                     Diagnostic::error(key.at, format!("unknown key `{name}`"))
@@ -159,7 +173,11 @@ impl<'a> Table<'a> {
     }
 
     /// A whole number between `range`'s ends.
-    pub(in crate::mapping) fn number<N: TryFrom<i64>>(&self, key: &str, expected: &str) -> Option<N> {
+    pub(in crate::mapping) fn number<N: TryFrom<i64>>(
+        &self,
+        key: &str,
+        expected: &str,
+    ) -> Option<N> {
         self.get(key)?.number(expected)
     }
 }
@@ -209,7 +227,10 @@ impl<'a> Node<'a> {
 
     pub(in crate::mapping) fn flag(&self) -> Option<Flag> {
         match self.value {
-            DeValue::Boolean(on) => Some(Flag { on: *on, at: self.at }),
+            DeValue::Boolean(on) => Some(Flag {
+                on: *on,
+                at: self.at,
+            }),
             _ => self.mismatch("true or false"),
         }
     }

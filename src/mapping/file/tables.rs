@@ -24,7 +24,10 @@ pub(in crate::mapping) struct TopicDecl {
 }
 
 pub(super) fn read_tables(table: &Table<'_>) -> Vec<TableDecl> {
-    table.entries().map(|(short, node)| read_table(short, &node)).collect()
+    table
+        .entries()
+        .map(|(short, node)| read_table(short, &node))
+        .collect()
 }
 
 fn read_table(short: Text, node: &Node<'_>) -> TableDecl {
@@ -33,8 +36,17 @@ fn read_table(short: Text, node: &Node<'_>) -> TableDecl {
         detailed.only_keys("a table", &["name", "key"], &["index"]);
         if !detailed.has("name") {
             node.report().push(
-                Diagnostic::error(node.at, format!("table `{}` needs the name it has in the source", short.value))
-                    .hint(format!("{} = {{ name = \"public.{}s\" }}", short.value, short.value)),
+                Diagnostic::error(
+                    node.at,
+                    format!(
+                        "table `{}` needs the name it has in the source",
+                        short.value
+                    ),
+                )
+                .hint(format!(
+                    "{} = {{ name = \"public.{}s\" }}",
+                    short.value, short.value
+                )),
             );
         }
     }
@@ -52,8 +64,11 @@ fn read_table(short: Text, node: &Node<'_>) -> TableDecl {
             let parsed = parse_name(&name.value);
             if parsed.is_none() {
                 node.report().push(
-                    Diagnostic::error(name.at, format!("`{}` does not name a schema and a table", name.value))
-                        .hint(format!("\"public.{}\"", name.value.trim_matches('.'))),
+                    Diagnostic::error(
+                        name.at,
+                        format!("`{}` does not name a schema and a table", name.value),
+                    )
+                    .hint(format!("\"public.{}\"", name.value.trim_matches('.'))),
                 );
             }
             Some((parsed?, name))
@@ -91,21 +106,40 @@ fn read_topic(short: Text, table: &Table<'_>) -> TopicDecl {
     let name = table.text("name");
     match &name {
         None if !table.has("name") => table.report().push(
-            Diagnostic::error(short.at, format!("{place} needs `name`, the topic's name in Kafka"))
-                .hint(format!("name = \"travel.{}\"", short.value)),
+            Diagnostic::error(
+                short.at,
+                format!("{place} needs `name`, the topic's name in Kafka"),
+            )
+            .hint(format!("name = \"travel.{}\"", short.value)),
         ),
         Some(name) if !is_topic_name(&name.value) => table.report().push(
-            Diagnostic::error(name.at, format!("`{}` is not a Kafka topic name", name.value))
-                .label("letters, digits, `.`, `_` and `-`, at most 249"),
+            Diagnostic::error(
+                name.at,
+                format!("`{}` is not a Kafka topic name", name.value),
+            )
+            .label("letters, digits, `.`, `_` and `-`, at most 249"),
         ),
         _ => {}
     }
     let topic = Topic {
-        name: name.as_ref().map(|name| name.value.clone()).unwrap_or_default(),
+        name: name
+            .as_ref()
+            .map(|name| name.value.clone())
+            .unwrap_or_default(),
         partitions: positive(table, "partitions"),
         replication: positive(table, "replication"),
-        retention_ms: measure(table, "retention", &DURATIONS, "a duration such as \"7d\" or \"36h\""),
-        max_bytes_per_partition: measure(table, "max_bytes_per_partition", &SIZES, "a size such as \"1GiB\""),
+        retention_ms: measure(
+            table,
+            "retention",
+            &DURATIONS,
+            "a duration such as \"7d\" or \"36h\"",
+        ),
+        max_bytes_per_partition: measure(
+            table,
+            "max_bytes_per_partition",
+            &SIZES,
+            "a size such as \"1GiB\"",
+        ),
         cleanup: word(table, "cleanup", &CLEANUPS),
         envelope: word(table, "envelope", &ENVELOPES).unwrap_or_default(),
     };
@@ -125,15 +159,26 @@ const CLEANUPS: [(&str, Cleanup); 3] = [
     ("compact", Cleanup::Compact),
     ("compact,delete", Cleanup::CompactDelete),
 ];
-const ENVELOPES: [(&str, Envelope); 2] =
-    [("binary", Envelope::Binary), ("structured", Envelope::Structured)];
+const ENVELOPES: [(&str, Envelope); 2] = [
+    ("binary", Envelope::Binary),
+    ("structured", Envelope::Structured),
+];
 
 /// Units of a duration in milliseconds.
-const DURATIONS: [(&str, u64); 5] =
-    [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
+const DURATIONS: [(&str, u64); 5] = [
+    ("ms", 1),
+    ("s", 1_000),
+    ("m", 60_000),
+    ("h", 3_600_000),
+    ("d", 86_400_000),
+];
 /// Units of a size in bytes.
-const SIZES: [(&str, u64); 4] =
-    [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40)];
+const SIZES: [(&str, u64); 4] = [
+    ("KiB", 1 << 10),
+    ("MiB", 1 << 20),
+    ("GiB", 1 << 30),
+    ("TiB", 1 << 40),
+];
 
 fn positive<N: TryFrom<i64> + Default + PartialEq>(table: &Table<'_>, key: &str) -> Option<N> {
     let number: N = table.number(key, "a whole number above 0")?;

@@ -51,7 +51,9 @@ pub(in crate::mapping) struct Const {
 }
 
 /// The keys that say what a value is made from.
-const FROM_KEYS: &[&str] = &["path", "const", "delta", "template", "coalesce", "map", "object"];
+const FROM_KEYS: &[&str] = &[
+    "path", "const", "delta", "template", "coalesce", "map", "object",
+];
 
 /// The fields of a table, without those that are broken (and reported).
 pub(in crate::mapping) fn read_fields(table: &Table<'_>) -> Vec<FieldDecl> {
@@ -85,9 +87,12 @@ fn read_value(name: &Text, node: &Node<'_>) -> Option<ValueDecl> {
         node.report().push(not_a_path(&text));
     } else if table.is_some() {
         node.report().push(
-            Diagnostic::error(node.at, format!("field `{}` does not say what it is made from", name.value))
-                .label(format!("needs one of: {}", FROM_KEYS.join(", ")))
-                .hint("a nested object is { object = { name = \"$.row.name\" } }"),
+            Diagnostic::error(
+                node.at,
+                format!("field `{}` does not say what it is made from", name.value),
+            )
+            .label(format!("needs one of: {}", FROM_KEYS.join(", ")))
+            .hint("a nested object is { object = { name = \"$.row.name\" } }"),
         );
     } else {
         let json = literal(node).json;
@@ -113,7 +118,10 @@ fn not_a_path(text: &Text) -> Diagnostic {
         };
         format!("did you mean `{path}`? A literal is {{ const = \"{value}\" }}")
     } else {
-        format!("a literal is {{ const = {} }}", serde_json::Value::from(value.as_str()))
+        format!(
+            "a literal is {{ const = {} }}",
+            serde_json::Value::from(value.as_str())
+        )
     };
     Diagnostic::error(text.at, format!("`{value}` is not a path"))
         .label("a path starts with `$`")
@@ -132,12 +140,19 @@ impl ValueDecl {
 }
 
 fn read_table_value(name: &Text, node: &Node<'_>, table: &Table<'_>) -> Option<ValueDecl> {
-    let forms: Vec<&str> = FROM_KEYS.iter().copied().filter(|key| table.has(key)).collect();
+    let forms: Vec<&str> = FROM_KEYS
+        .iter()
+        .copied()
+        .filter(|key| table.has(key))
+        .collect();
     let [form] = forms.as_slice() else {
         node.report().push(
-            Diagnostic::error(node.at, format!("field `{}` is made from two things", name.value))
-                .label(format!("has {}", forms.join(" and ")))
-                .hint("one of them; `coalesce` takes the first of several"),
+            Diagnostic::error(
+                node.at,
+                format!("field `{}` is made from two things", name.value),
+            )
+            .label(format!("has {}", forms.join(" and ")))
+            .hint("one of them; `coalesce` takes the first of several"),
         );
         return None;
     };
@@ -188,10 +203,10 @@ fn read_map(node: &Node<'_>, table: &Table<'_>) -> Option<From> {
             }),
             Some(text) if text.value.starts_with('$') => {
                 node.report().push(
-                    Diagnostic::error(text.at, "`else` is a literal, not a path")
-                        .maybe_hint(one_of("error", &["error"]).map(|_| {
-                            "else = \"error\", \"null\", or a literal".to_owned()
-                        })),
+                    Diagnostic::error(text.at, "`else` is a literal, not a path").maybe_hint(
+                        one_of("error", &["error"])
+                            .map(|_| "else = \"error\", \"null\", or a literal".to_owned()),
+                    ),
                 );
                 Otherwise::Error
             }
@@ -200,7 +215,10 @@ fn read_map(node: &Node<'_>, table: &Table<'_>) -> Option<From> {
     };
     Some(From::Map {
         path,
-        with: with.entries().map(|(key, value)| (key, literal(&value))).collect(),
+        with: with
+            .entries()
+            .map(|(key, value)| (key, literal(&value)))
+            .collect(),
         otherwise,
     })
 }
