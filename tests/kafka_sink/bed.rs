@@ -8,7 +8,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{Headers as _, Message as _};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
-use rowbridge::event::{EVENT_HEADERS, EncodedBatch, HeaderId, Record, Span, TopicId};
+use rowbridge::event::{Delivery, EVENT_HEADERS, EncodedBatch, HeaderId, Record, Span, TopicId};
 use rowbridge::mapping::{Envelope, Topic};
 use rowbridge::sink::Progress;
 use rowbridge::sink::kafka::properties::Properties;
@@ -162,6 +162,7 @@ pub(crate) fn push(
         headers: first..first + 10,
         rule: 0,
         commit_micros: 0,
+        delivery: Delivery::ByKey,
     });
 }
 
