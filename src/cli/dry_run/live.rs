@@ -108,13 +108,14 @@ impl Printer {
             let Some(batch) = batch else {
                 return Ok(());
             };
-            let flow = session.batch(&batch)?;
+            let flow = session.batch(&batch);
+            // Also after an error: a source that shuts down waits until its last commit is done.
+            self.done(batch);
+            if flow? == Flow::Enough {
+                return Ok(());
+            }
             if self.batches.is_empty() {
                 session.flush()?;
-            }
-            self.done(batch);
-            if flow == Flow::Enough {
-                return Ok(());
             }
         }
     }
