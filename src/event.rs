@@ -57,6 +57,17 @@ pub struct Record {
     pub rule: u16,
     /// When the source committed it, in microseconds since 1970-01-01 UTC.
     pub commit_micros: i64,
+    pub delivery: Delivery,
+}
+
+/// Where in its topic a record goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Delivery {
+    /// To the partition of its key.
+    #[default]
+    ByKey,
+    /// To every partition, once each, without a key (`broadcast = true`).
+    EveryPartition,
 }
 
 /// Records of one source batch, in order, and where the source stands after them.

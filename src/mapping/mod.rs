@@ -4,14 +4,37 @@
 //! tokio; the sources arrive as text and events leave as bytes. The language is specified in
 //! docs/mapping.md.
 
+mod bind;
+mod body;
 pub mod cases;
+pub mod change_document;
 pub mod change_json;
+mod compile;
+mod context;
+mod convert;
+mod delta;
+mod diagnostic;
+mod encode;
+mod evaluate;
+mod explain;
+mod expression;
+mod fault;
+mod file;
+mod judge;
+mod quarantine;
+mod rule;
+mod schema;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests;
 
-use std::sync::Arc;
+use rowbridge_api::{Column, Identity, Shape, ShapeId, State, TableName, TableNeeds};
 
-use rowbridge_api::{Batch, Change, Identity, Position, Shape, State, TableNeeds, Transaction};
-
-use crate::event::EncodedBatch;
+pub use self::diagnostic::{Colour, Diagnostics, Severity};
+pub use self::evaluate::Evaluator;
+pub use self::explain::{Outcome, RuleOutcome};
+use self::file::OnError;
+use self::rule::{Rule, Table};
 
 /// One file of a pack, as text, with the name that diagnostics show.
 #[derive(Clone, Debug)]
@@ -63,50 +86,126 @@ pub enum Envelope {
 
 /// A compiled mapping. Immutable and shared.
 #[derive(Debug)]
-pub struct Mapping {}
+pub struct Mapping {
+    name: String,
+    version: u32,
+    /// `name@version`.
+    tag: String,
+    hash: String,
+    on_error: OnError,
+    topics: Vec<Topic>,
+    header_names: Vec<String>,
+    event_types: Vec<String>,
+    needs: Vec<TableNeeds>,
+    tables: Vec<Table>,
+    rules: Vec<Rule>,
+}
 
-/// What is wrong with a mapping's files: all of it, each with file, line, column, caret and a hint.
-#[derive(Debug, thiserror::Error)]
-#[error("the mapping does not compile")]
-pub struct Diagnostics {}
+/// What people want to know of a rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RuleInfo<'a> {
+    pub event_type: &'a str,
+    pub doc: &'a str,
+    /// Short name of its table.
+    pub table: &'a str,
+    /// Where it is in `mapping.toml`, from 1.
+    pub line: usize,
+}
 
 impl Mapping {
     /// Compiles a pack; on success also the warnings.
     ///
     /// # Errors
     /// Every diagnostic of the pack at once.
-    pub fn compile(_pack: &Pack) -> Result<(Self, Diagnostics), Diagnostics> {
-        unreachable!("skeleton")
+    pub fn compile(pack: &Pack) -> Result<(Self, Diagnostics), Diagnostics> {
+        compile::compile(pack)
     }
+
     /// `[mapping] name`.
     #[must_use]
     pub fn name(&self) -> &str {
-        unreachable!("skeleton")
+        &self.name
     }
+
+    /// `[mapping] version`.
+    #[must_use]
+    pub const fn version(&self) -> u32 {
+        self.version
+    }
+
     /// Hash of everything that decides what is published, in hexadecimal.
     #[must_use]
     pub fn hash(&self) -> &str {
-        unreachable!("skeleton")
+        &self.hash
     }
+
     /// Topics in the order of [`crate::event::TopicId`].
     #[must_use]
     pub fn topics(&self) -> &[Topic] {
-        unreachable!("skeleton")
+        &self.topics
     }
+
     /// Header names in the order of [`crate::event::HeaderId`]; starts with [`crate::event::EVENT_HEADERS`].
     #[must_use]
     pub fn header_names(&self) -> &[String] {
-        unreachable!("skeleton")
+        &self.header_names
     }
+
     /// Event type of every rule, in file order.
     #[must_use]
     pub fn rules(&self) -> &[String] {
-        unreachable!("skeleton")
+        &self.event_types
     }
+
+    /// What people want to know of every rule, in file order.
+    pub fn rule_infos(&self) -> impl Iterator<Item = RuleInfo<'_>> {
+        self.rules.iter().map(|rule| RuleInfo {
+            event_type: &rule.event_type,
+            doc: &rule.doc,
+            table: &self.tables[rule.table].short,
+            line: rule.line,
+        })
+    }
+
     /// What it reads, per table.
     #[must_use]
     pub fn needs(&self) -> &[TableNeeds] {
-        unreachable!("skeleton")
+        &self.needs
+    }
+
+    /// Short name and source table of every table in `[tables]`, in file order.
+    pub fn tables(&self) -> impl Iterator<Item = (&str, &TableName)> {
+        self.tables
+            .iter()
+            .map(|table| (table.short.as_str(), &table.source))
+    }
+
+    /// The shape of a table as `schema.toml` declares it, by short name or by `schema.name`; its id is the
+    /// table's number in [`Mapping::tables`]. For cases and change JSON, which have no source to ask.
+    #[must_use]
+    pub fn shape(&self, table: &str) -> Option<Shape> {
+        let number = self
+            .tables
+            .iter()
+            .position(|known| known.short == table)
+            .or_else(|| {
+                self.tables
+                    .iter()
+                    .position(|known| known.source.to_string() == table)
+            })?;
+        let known = &self.tables[number];
+        Some(Shape {
+            id: ShapeId(u32::try_from(number).ok()?),
+            table: known.source.clone(),
+            columns: (0_u16..)
+                .zip(&known.columns)
+                .map(|(slot, column)| Column {
+                    name: column.name.clone(),
+                    ty: column.ty.clone(),
+                    key: known.key.contains(&slot),
+                })
+                .collect(),
+        })
     }
 }
 
@@ -127,37 +226,4 @@ pub struct Stop {
     pub state: State,
     pub problem: String,
     pub hint: String,
-}
-
-/// Evaluates the changes of one run: rules bound to the shapes that arrived so far.
-pub struct Evaluator {}
-
-impl Evaluator {
-    #[must_use]
-    pub fn new(_mapping: Arc<Mapping>, _stamp: Stamp) -> Self {
-        unreachable!("skeleton")
-    }
-
-    /// Binds the rules to a shape that arrived; `at` is the position of the transaction it arrived in.
-    ///
-    /// # Errors
-    /// A column that a rule reads is not in the shape, or has a type that the rule cannot read.
-    pub fn bind(&mut self, _shape: &Arc<Shape>, _at: &Position) -> Result<(), Stop> {
-        unreachable!("skeleton")
-    }
-
-    /// Appends the events of one change. A bad record becomes a quarantine record where the mapping says
-    /// so; the other events of the change go out.
-    ///
-    /// # Errors
-    /// A bad record under `on_error = "stop"`: names rule, column and position, never a row value.
-    pub fn change(
-        &mut self,
-        _batch: &Batch,
-        _tx: &Transaction,
-        _change: &Change,
-        _out: &mut EncodedBatch,
-    ) -> Result<(), Stop> {
-        unreachable!("skeleton")
-    }
 }

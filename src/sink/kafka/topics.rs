@@ -291,9 +291,17 @@ pub(super) fn compare(
     let commands = Commands::of(config);
     let mut findings = Vec::new();
     for wanted in Wanted::all(config, published) {
-        let Some(partitions) = reader.partitions(&wanted.name)? else {
-            findings.extend(missing(admin, &commands, config, &wanted)?);
-            continue;
+        let partitions = match reader.partitions(&wanted.name) {
+            Ok(Some(partitions)) => partitions,
+            Ok(None) => {
+                findings.extend(missing(admin, &commands, config, &wanted)?);
+                continue;
+            }
+            Err(SinkError::Refused { .. }) => {
+                findings.push(invisible(&commands, config, &wanted.name));
+                continue;
+            }
+            Err(error) => return Err(error),
         };
         findings.extend(placement(reader, &commands, &wanted, partitions)?);
         match admin.settings(&wanted.name) {
@@ -313,6 +321,21 @@ pub(super) fn compare(
         }
     }
     Ok(findings)
+}
+
+/// A topic that may not even be described: it may exist or not.
+fn invisible(commands: &Commands<'_>, config: &KafkaConfig, topic: &str) -> Finding {
+    let allow = commands.allow_topic(topic);
+    Finding {
+        severity: Severity::Error,
+        problem: format!("no right to use topic {topic}"),
+        fix: if config.create_topics {
+            format!("{}\n{allow}", commands.allow_creating(topic))
+        } else {
+            allow
+        },
+        cost: None,
+    }
 }
 
 /// What a missing topic means: nothing if `run` will create it.

@@ -1,5 +1,11 @@
 //! The testbed itself: servers start, suffer their faults, keep their data, and die with the process that started them.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test: failing is its job, and start times are worth seeing"
+)]
+
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -66,11 +72,7 @@ async fn survives_its_faults(version: PgVersion) {
         );
     }
 
-    postgres.freeze().await.unwrap();
-    let frozen = tokio::time::timeout(Duration::from_millis(500), postgres.sql("SELECT 1")).await;
-    assert!(frozen.is_err(), "a frozen server answered");
-    postgres.thaw().await.unwrap();
-    postgres.sql("SELECT 1").await.unwrap();
+    survives_freezing(&postgres).await;
 
     let (pid, socket) = (
         postgres.pid().unwrap(),
@@ -83,6 +85,14 @@ async fn survives_its_faults(version: PgVersion) {
     );
     drop(postgres);
     assert!(!is_alive(pid) && !socket.exists());
+}
+
+async fn survives_freezing(postgres: &Postgres) {
+    postgres.freeze().await.unwrap();
+    let frozen = tokio::time::timeout(Duration::from_millis(500), postgres.sql("SELECT 1")).await;
+    assert!(frozen.is_err(), "a frozen server answered");
+    postgres.thaw().await.unwrap();
+    postgres.sql("SELECT 1").await.unwrap();
 }
 
 #[tokio::test]

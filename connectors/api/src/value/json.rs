@@ -74,7 +74,14 @@ pub(super) fn transcode(
 ) -> Result<(), Problem> {
     match kind {
         Kind::Bool => write_bool(boolean(raw)?, out),
-        Kind::Int => number::write_integer(number::integer(raw)?, out),
+        Kind::Int => {
+            let value = number::integer(raw)?;
+            if number::is_canonical_integer(raw) {
+                out.extend_from_slice(raw);
+            } else {
+                number::write_integer(value, out);
+            }
+        }
         Kind::Decimal => {
             let digits = number::decimal(raw)?;
             quoted(out, |out| out.extend_from_slice(digits.as_bytes()));

@@ -48,6 +48,15 @@ pub(super) fn integer(raw: &[u8]) -> Result<i64, Problem> {
         .ok_or("not an integer of 64 bits")
 }
 
+/// Whether an integer is spelled as it would be printed: no plus, no leading zero.
+pub(super) fn is_canonical_integer(raw: &[u8]) -> bool {
+    let digits = raw.strip_prefix(b"-").unwrap_or(raw);
+    raw == b"0"
+        || digits
+            .first()
+            .is_some_and(|first| matches!(first, b'1'..=b'9'))
+}
+
 /// A float as the server prints it; `NaN`, `Infinity` and `-Infinity` are the only way to what is not
 /// finite.
 pub(super) fn float(raw: &[u8]) -> Result<f64, Problem> {

@@ -12,8 +12,8 @@ pub(super) const MICROS_PER_DAY: i64 = 86_400 * MICROS_PER_SECOND;
 
 /// The last year of a PostgreSQL `date`; timestamps end earlier.
 const MAX_YEAR: i64 = 5_874_897;
-/// The server's first year is 4713 BC.
-const MIN_YEAR: i64 = -4712;
+/// The first day of the server is 4714-11-24 BC, where Julian days begin.
+const MIN_YEAR: i64 = -4713;
 /// The server refuses zones further from UTC.
 const MAX_OFFSET_SECONDS: i32 = 16 * 3600 - 1;
 

@@ -1,0 +1,172 @@
+//! A change as JSON: the document of docs/mapping.md section 1 without `row`, for quarantine and captures.
+//!
+//! A cell that is unavailable is left out and listed under `unavailable`; one that is not a value of its
+//! type is left out and kept under `invalid` as base64 of the source's bytes, so that nothing is lost and
+//! nothing is made up.
+
+use std::io::Write as _;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use rowbridge_api::{Batch, Cell, Change, Identity, Row, Shape, Transaction, Value};
+
+/// What a change document is written from.
+#[derive(Clone, Copy, Debug)]
+pub struct ChangeDocument<'a> {
+    /// The table as the document names it: the mapping's short name, or `schema.name`.
+    pub table: &'a str,
+    pub shape: &'a Shape,
+    pub batch: &'a Batch,
+    pub tx: &'a Transaction,
+    pub change: &'a Change,
+    pub identity: &'a Identity,
+}
+
+/// Whether the images are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rows {
+    With,
+    /// Key and position only, for records that would be too long.
+    Without,
+}
+
+/// Cells that could not be written as values.
+#[derive(Default)]
+struct Missing<'a> {
+    unavailable: Vec<String>,
+    invalid: Vec<(String, &'a [u8])>,
+}
+
+impl<'a> ChangeDocument<'a> {
+    /// Appends the document as one JSON object on one line.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        self.write_members(Rows::With, out);
+        out.push(b'}');
+    }
+
+    /// Appends the document without its closing brace, so that members may follow.
+    pub fn write_members(&self, rows: Rows, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"{\"op\":\"");
+        out.extend_from_slice(self.change.op.as_str().as_bytes());
+        out.extend_from_slice(b"\",\"table\":");
+        write_string(self.table, out);
+        let (before, after) = (
+            self.batch.before(self.change),
+            self.batch.after(self.change),
+        );
+        let mut missing = Missing::default();
+        if let Some(row) = after.or(before) {
+            self.write_key(row, out);
+        }
+        if rows == Rows::With {
+            if let Some(row) = before {
+                self.write_image("before", row, out, &mut missing);
+            }
+            if let Some(row) = after {
+                self.write_image("after", row, out, &mut missing);
+            }
+        }
+        self.write_origin(out);
+        missing.write(out);
+    }
+
+    /// The parts of the key that are there, of the current image or else the old one.
+    fn write_key(&self, row: Row<'a>, out: &mut Vec<u8>) {
+        out.extend_from_slice(b",\"key\":{");
+        let mut first = true;
+        for (index, column) in self
+            .shape
+            .columns
+            .iter()
+            .enumerate()
+            .filter(|(_, column)| column.key)
+        {
+            let Cell::Value(raw) = row.cell(index) else {
+                continue;
+            };
+            let before = out.len();
+            write_name(&column.name, &mut first, out);
+            if column.ty.write_json(raw, out).is_err() {
+                out.truncate(before);
+            }
+        }
+        out.push(b'}');
+    }
+
+    fn write_image(&self, side: &str, row: Row<'a>, out: &mut Vec<u8>, missing: &mut Missing<'a>) {
+        out.push(b',');
+        write_string(side, out);
+        out.extend_from_slice(b":{");
+        let mut first = true;
+        for (index, column) in self.shape.columns.iter().enumerate() {
+            let (start, was_first) = (out.len(), first);
+            match row.cell(index) {
+                Cell::Unavailable => missing.unavailable.push(format!("{side}.{}", column.name)),
+                Cell::Null => {
+                    write_name(&column.name, &mut first, out);
+                    out.extend_from_slice(b"null");
+                }
+                Cell::Value(raw) => {
+                    write_name(&column.name, &mut first, out);
+                    if column.ty.write_json(raw, out).is_err() {
+                        out.truncate(start);
+                        first = was_first;
+                        missing
+                            .invalid
+                            .push((format!("{side}.{}", column.name), raw));
+                    }
+                }
+            }
+        }
+        out.push(b'}');
+    }
+
+    fn write_origin(&self, out: &mut Vec<u8>) {
+        write!(out, ",\"tx\":{{\"id\":{},\"time\":", self.tx.id)
+            .expect("writing to memory cannot fail");
+        Value::TimestampTz(self.tx.commit_micros).write_json(out);
+        write!(
+            out,
+            ",\"ordinal\":{}}},\"source\":{{\"name\":",
+            self.change.ordinal
+        )
+        .expect("writing to memory cannot fail");
+        write_string(&self.identity.source, out);
+        write!(out, ",\"position\":\"{}\"}}", self.tx.position)
+            .expect("writing to memory cannot fail");
+    }
+}
+
+impl Missing<'_> {
+    fn write(&self, out: &mut Vec<u8>) {
+        if !self.unavailable.is_empty() {
+            out.extend_from_slice(b",\"unavailable\":");
+            write_json(&self.unavailable, out);
+        }
+        if !self.invalid.is_empty() {
+            out.extend_from_slice(b",\"invalid\":{");
+            let mut first = true;
+            for (name, raw) in &self.invalid {
+                write_name(name, &mut first, out);
+                write_string(&STANDARD.encode(raw), out);
+            }
+            out.push(b'}');
+        }
+    }
+}
+
+fn write_name(name: &str, first: &mut bool, out: &mut Vec<u8>) {
+    if !std::mem::take(first) {
+        out.push(b',');
+    }
+    write_string(name, out);
+    out.push(b':');
+}
+
+fn write_string(text: &str, out: &mut Vec<u8>) {
+    write_json(text, out);
+}
+
+fn write_json(value: &(impl serde::Serialize + ?Sized), out: &mut Vec<u8>) {
+    serde_json::to_writer(out, value).expect("writing JSON to memory cannot fail");
+}

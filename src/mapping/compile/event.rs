@@ -1,0 +1,572 @@
+//! `[[event]]`, with its table's defaults, to a [`Rule`].
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use rowbridge_api::{Kind, Op, OpSet};
+
+use super::{Known, ResolvedParam, ResolvedTable, find_topic, topic_names, unknown_table, value};
+use crate::event::{EVENT_HEADERS, HeaderId, TopicId};
+use crate::mapping::diagnostic::{Diagnostic, Report, line_and_column, one_of};
+use crate::mapping::expression::column::{self, ColumnPath};
+use crate::mapping::expression::literal::Written;
+use crate::mapping::expression::path::{Place, PlaceType};
+use crate::mapping::expression::template::{self, Template};
+use crate::mapping::expression::{Reads, Scope, condition};
+use crate::mapping::file::MappingFile;
+use crate::mapping::file::event::{ChangedDecl, CheckDecl, Clauses, EventDecl};
+use crate::mapping::file::reader::Text;
+use crate::mapping::file::value::{FieldDecl, From};
+use crate::mapping::rule::{
+    Body, Changed, Check, Guard, HeaderValue, Key, Only, OwnHeader, RowImage, Rule, Side,
+};
+use crate::mapping::{Cleanup, Topic};
+
+/// Every rule of the mapping, and what came up on the way.
+pub(super) struct CompiledEvents {
+    pub(super) rules: Vec<Rule>,
+    /// What each rule reads.
+    pub(super) reads: Vec<Reads>,
+    /// Per table: the places that `changed` watches.
+    pub(super) watched: Vec<Vec<ColumnPath>>,
+    pub(super) header_names: Vec<String>,
+}
+
+pub(super) struct EventCompiler<'a> {
+    report: &'a Report,
+    text: &'a str,
+    file: &'a MappingFile,
+    tables: &'a [ResolvedTable],
+    params: &'a BTreeMap<String, ResolvedParam>,
+    types: Vec<String>,
+    compiled: CompiledEvents,
+}
+
+impl<'a> EventCompiler<'a> {
+    pub(super) fn new(
+        report: &'a Report,
+        text: &'a str,
+        file: &'a MappingFile,
+        tables: &'a [ResolvedTable],
+        params: &'a BTreeMap<String, ResolvedParam>,
+    ) -> Self {
+        Self {
+            report,
+            text,
+            file,
+            tables,
+            params,
+            types: Vec::new(),
+            compiled: CompiledEvents {
+                rules: Vec::new(),
+                reads: Vec::new(),
+                watched: vec![Vec::new(); tables.len()],
+                header_names: EVENT_HEADERS
+                    .iter()
+                    .map(|name| (*name).to_owned())
+                    .collect(),
+            },
+        }
+    }
+
+    pub(super) fn finish(self) -> CompiledEvents {
+        self.compiled
+    }
+
+    /// Compiles one event; a broken one is reported and left out.
+    pub(super) fn event(&mut self, event: &EventDecl) {
+        let Some(short) = &event.table else { return };
+        let shorts: Vec<&str> = self
+            .tables
+            .iter()
+            .map(|table| table.table.short.as_str())
+            .collect();
+        let Some(number) = shorts.iter().position(|known| *known == short.value) else {
+            self.report.push(unknown_table(short, &shorts));
+            return;
+        };
+        if self.tables[number].known == Known::No {
+            return;
+        }
+        let defaults = self
+            .file
+            .defaults
+            .iter()
+            .find(|(table, _)| table.value == short.value);
+        let clauses = match defaults {
+            Some((_, defaults)) => defaults.overridden_by(&event.clauses),
+            None => event.clauses.clone(),
+        };
+        let ops = self.ops(&clauses);
+        let image = self.image(&clauses, ops);
+        let reads = RefCell::new(Reads::default());
+        let scope = Scope {
+            report: self.report,
+            table: &self.tables[number].table,
+            ops,
+            image,
+            reads: &reads,
+        };
+        let rule = self.rule(event, &clauses, number, &scope);
+        if let Some(rule) = rule {
+            self.compiled.rules.push(rule);
+            self.compiled.reads.push(reads.into_inner());
+        }
+    }
+
+    fn rule(
+        &mut self,
+        event: &EventDecl,
+        clauses: &Clauses,
+        table: usize,
+        scope: &Scope<'_>,
+    ) -> Option<Rule> {
+        let changed = clauses
+            .changed
+            .as_ref()
+            .map(|changed| self.changed(scope, changed, table));
+        let only = clauses
+            .only
+            .as_deref()
+            .map(|only| self.only(scope, only))
+            .unwrap_or_default();
+        let when = clauses
+            .when
+            .iter()
+            .map(|when| guard(scope, when))
+            .collect::<Vec<_>>();
+        let checks = clauses
+            .checks
+            .iter()
+            .map(|decl| check(scope, decl))
+            .collect::<Vec<_>>();
+        let topic = self.topic(event, clauses);
+        let key = key(scope, event, clauses, topic.map(|(_, topic)| topic));
+        let subject = clauses
+            .subject
+            .as_ref()
+            .map(|text| template::compile(scope, text));
+        let correlation = clauses
+            .correlation
+            .as_ref()
+            .map(|text| template::compile(scope, text));
+        let time = clauses.time.as_ref().map(|text| time(scope, text));
+        let headers = self.headers(scope, &clauses.headers);
+        let body = body(scope, event, clauses);
+        let event_type = event.event_type.as_ref()?.value.clone();
+        let (topic, envelope) = topic.map(|(number, topic)| (number, topic.envelope))?;
+        Some(Rule {
+            type_number: self.type_number(&event_type),
+            event_type,
+            doc: event.doc.clone(),
+            line: line_and_column(self.text, event.at.start).0,
+            table,
+            ops: scope.ops,
+            image: scope.image,
+            changed: all_or_none(changed)?,
+            only: only.into_iter().collect::<Option<_>>()?,
+            when: when.into_iter().collect::<Option<_>>()?,
+            checks: checks.into_iter().collect::<Option<_>>()?,
+            topic,
+            envelope,
+            key: key?,
+            subject: all_or_none(subject)?,
+            correlation: all_or_none(correlation)?,
+            time: all_or_none(time)?,
+            headers,
+            body: body?,
+        })
+    }
+
+    fn type_number(&mut self, event_type: &str) -> u16 {
+        let known = self.types.iter().position(|known| known == event_type);
+        let number = known.unwrap_or_else(|| {
+            self.types.push(event_type.to_owned());
+            self.types.len() - 1
+        });
+        u16::try_from(number).unwrap_or(u16::MAX)
+    }
+
+    /// `on`; by default update alone with `changed`, else insert, update and delete.
+    fn ops(&self, clauses: &Clauses) -> OpSet {
+        const WORDS: [(&str, Op); 5] = [
+            ("insert", Op::Insert),
+            ("update", Op::Update),
+            ("delete", Op::Delete),
+            ("read", Op::Read),
+            ("truncate", Op::Truncate),
+        ];
+        let Some(on) = &clauses.on else {
+            return match clauses.changed {
+                Some(_) => OpSet::default().with(Op::Update),
+                None => [Op::Insert, Op::Update, Op::Delete].into_iter().collect(),
+            };
+        };
+        let mut ops = OpSet::default();
+        for word in on {
+            match WORDS.iter().find(|(name, _)| *name == word.value) {
+                Some((_, op)) => ops = ops.with(*op),
+                None => self.report.push(
+                    Diagnostic::error(word.at, format!("unknown operation `{}`", word.value))
+                        .maybe_hint(one_of(&word.value, &WORDS.map(|(name, _)| name))),
+                ),
+            }
+            if let Some(changed) = clauses.changed.as_ref().filter(|_| word.value != "update") {
+                self.report.push(
+                    Diagnostic::error(
+                        changed.at,
+                        format!("`changed` in a rule that runs on {}", word.value),
+                    )
+                    .label("only an update has two images")
+                    .hint("on = \"update\", or leave `on` out: `changed` implies it"),
+                );
+            }
+        }
+        if on.is_empty() {
+            let at = clauses.data_at;
+            if let Some(at) = at {
+                self.report
+                    .push(Diagnostic::error(at, "`on` names no operation").hint("on = \"update\""));
+            }
+        }
+        ops
+    }
+
+    fn image(&self, clauses: &Clauses, ops: OpSet) -> RowImage {
+        let Some(image) = &clauses.image else {
+            return RowImage::Current;
+        };
+        match image.value.as_str() {
+            "before" => {
+                if ops.contains(Op::Insert) || ops.contains(Op::Read) {
+                    self.report.push(
+                        Diagnostic::error(
+                            image.at,
+                            "`image = \"before\"` in a rule that runs on inserts",
+                        )
+                        .label("an insert has no before image")
+                        .hint("on = [\"update\", \"delete\"]"),
+                    );
+                }
+                RowImage::Before
+            }
+            "after" => RowImage::Current,
+            other => {
+                self.report.push(
+                    Diagnostic::error(image.at, format!("unknown image `{other}`"))
+                        .maybe_hint(one_of(other, &["before", "after"])),
+                );
+                RowImage::Current
+            }
+        }
+    }
+
+    fn topic(&self, event: &EventDecl, clauses: &Clauses) -> Option<(TopicId, &'a Topic)> {
+        let topics = &self.file.topics;
+        let Some(short) = &clauses.topic else {
+            let hint = match topics.first() {
+                Some(topic) => format!("topic = \"{}\", here or in [defaults]", topic.short.value),
+                None => "topic = \"inventory\", and a [topics.inventory] with its name".to_owned(),
+            };
+            self.report
+                .push(Diagnostic::error(event.at, "this event has no topic").hint(hint));
+            return None;
+        };
+        let Some((number, topic)) = find_topic(topics, &short.value) else {
+            let by_name = topics.iter().find(|topic| topic.topic.name == short.value);
+            let hint = by_name
+                .map(|topic| format!("did you mean `{}`, its short name?", topic.short.value))
+                .or_else(|| one_of(&short.value, &topic_names(topics)));
+            self.report.push(
+                Diagnostic::error(short.at, format!("unknown topic `{}`", short.value))
+                    .label("no such [topics.…]")
+                    .maybe_hint(hint),
+            );
+            return None;
+        };
+        Some((TopicId(u16::try_from(number).ok()?), topic))
+    }
+
+    fn changed(
+        &mut self,
+        scope: &Scope<'_>,
+        changed: &ChangedDecl,
+        table: usize,
+    ) -> Option<Changed> {
+        let watched: Vec<Option<u16>> = changed
+            .columns
+            .iter()
+            .map(|name| {
+                let place = column::compile(scope, name)?;
+                scope.reads(place.slot, Side::Before);
+                scope.reads(place.slot, Side::After);
+                let watched = &mut self.compiled.watched[table];
+                let known = watched.iter().position(|known| known.same_as(&place));
+                let number = known.unwrap_or_else(|| {
+                    watched.push(place);
+                    watched.len() - 1
+                });
+                u16::try_from(number).ok()
+            })
+            .collect();
+        Some(Changed {
+            quantifier: changed.quantifier,
+            watched: watched.into_iter().collect::<Option<_>>()?,
+        })
+    }
+
+    fn only(&self, scope: &Scope<'_>, only: &[(Text, Text)]) -> Vec<Option<Only>> {
+        only.iter()
+            .map(|(column, param)| self.only_one(scope, column, param))
+            .collect()
+    }
+
+    fn only_one(&self, scope: &Scope<'_>, column: &Text, param: &Text) -> Option<Only> {
+        let place = column::compile(scope, column);
+        let Some(resolved) = self.params.get(&param.value) else {
+            let names: Vec<&str> = self.params.keys().map(String::as_str).collect();
+            self.report.push(
+                Diagnostic::error(param.at, format!("unknown parameter `{}`", param.value))
+                    .label("not in [params]")
+                    .maybe_hint(one_of(&param.value, &names)),
+            );
+            return None;
+        };
+        let place = place?;
+        let Some(list) = resolved.value.as_array() else {
+            self.report.push(
+                Diagnostic::error(
+                    resolved.at,
+                    format!("`{}` is used by `only` and is no list", param.value),
+                )
+                .hint(format!("{} = [\"web\", \"app\"]", param.value)),
+            );
+            return None;
+        };
+        scope.reads(place.slot, Side::Row);
+        let place = Place::Cell(place.on(Side::Row));
+        let ty = place.ty(scope);
+        let values: Vec<Option<_>> = list
+            .iter()
+            .map(|value| {
+                let written = Written::of_toml(value);
+                let typed = match (&written, &ty) {
+                    (Some(written), PlaceType::Column(ty)) => written.typed(ty).ok(),
+                    (Some(written), _) => Some(written.untyped()),
+                    (None, _) => None,
+                };
+                if typed.is_none() {
+                    let wanted = match &ty {
+                        PlaceType::Column(ty) => ty.name.as_str(),
+                        _ => "a plain value",
+                    };
+                    self.report.push(
+                        Diagnostic::error(resolved.at, format!("`{value}` is not a {wanted}"))
+                            .label(format!("compared with column `{}`", column.value)),
+                    );
+                }
+                typed
+            })
+            .collect();
+        Some(Only {
+            place,
+            values: values.into_iter().collect::<Option<_>>()?,
+            column: column.value.clone(),
+            param: param.value.clone(),
+        })
+    }
+
+    fn headers(&mut self, scope: &Scope<'_>, fields: &[FieldDecl]) -> Box<[OwnHeader]> {
+        fields
+            .iter()
+            .filter_map(|field| self.header(scope, field))
+            .collect()
+    }
+
+    fn header(&mut self, scope: &Scope<'_>, field: &FieldDecl) -> Option<OwnHeader> {
+        let name = &field.name.value;
+        let lower = name.to_ascii_lowercase();
+        if lower.starts_with("ce_") || lower == "content-type" {
+            self.report.push(
+                Diagnostic::error(
+                    field.name.at,
+                    format!("header `{name}` belongs to CloudEvents"),
+                )
+                .label("Rowbridge writes it")
+                .hint("choose a name without `ce_`"),
+            );
+            return None;
+        }
+        let value = match &field.value.from {
+            From::Path(text) => HeaderValue::Place(value::single(scope, text)?),
+            From::Template(text) => HeaderValue::Template(template::compile(scope, text)?),
+            From::Const(literal) => {
+                let json: serde_json::Value = serde_json::from_str(&literal.json).ok()?;
+                let text = json
+                    .as_str()
+                    .map_or_else(|| literal.json.clone(), str::to_owned);
+                HeaderValue::Const(text.into_bytes().into())
+            }
+            _ => {
+                self.report.push(
+                    Diagnostic::error(field.name.at, format!("header `{name}` is text"))
+                        .hint("a path, { const = .. } or { template = .. }"),
+                );
+                return None;
+            }
+        };
+        let names = &mut self.compiled.header_names;
+        let known = names.iter().position(|known| known == name);
+        let number = known.unwrap_or_else(|| {
+            names.push(name.clone());
+            names.len() - 1
+        });
+        let id = HeaderId(u16::try_from(number).ok()?);
+        Some(OwnHeader { id, value })
+    }
+}
+
+/// A clause that is absent is fine; one that is broken is not.
+#[expect(clippy::option_option, reason = "absent, broken, or there")]
+fn all_or_none<T>(clause: Option<Option<T>>) -> Option<Option<T>> {
+    match clause {
+        None => Some(None),
+        Some(compiled) => compiled.map(Some),
+    }
+}
+
+fn guard(scope: &Scope<'_>, text: &Text) -> Option<Guard> {
+    Some(Guard {
+        condition: condition::compile(scope, text)?,
+        text: one_line(&text.value),
+    })
+}
+
+fn check(scope: &Scope<'_>, decl: &CheckDecl) -> Option<Check> {
+    Some(Check {
+        condition: condition::compile(scope, &decl.assert)?,
+        message: decl.message.clone(),
+    })
+}
+
+/// An expression that was written over several lines, in one.
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn time(scope: &Scope<'_>, text: &Text) -> Option<Place> {
+    let place = value::single(scope, text)?;
+    if let PlaceType::Column(ty) = place.ty(scope)
+        && !matches!(ty.kind, Kind::Date | Kind::Timestamp | Kind::TimestampTz)
+    {
+        scope.error(
+            Diagnostic::error(
+                text.at,
+                format!("the event's time is made from {}", ty.name),
+            )
+            .label("not a date or timestamp")
+            .hint("leave `time` out for the commit time"),
+        );
+        return None;
+    }
+    Some(place)
+}
+
+fn key(
+    scope: &Scope<'_>,
+    event: &EventDecl,
+    clauses: &Clauses,
+    topic: Option<&Topic>,
+) -> Option<Key> {
+    let truncates = scope.ops.contains(Op::Truncate);
+    if let Some(flag) = clauses.broadcast.filter(|flag| flag.on) {
+        let compacts = |topic: &Topic| {
+            matches!(
+                topic.cleanup,
+                Some(Cleanup::Compact | Cleanup::CompactDelete)
+            )
+        };
+        if topic.is_some_and(compacts) {
+            scope.error(
+                Diagnostic::error(flag.at, "a broadcast to a compacted topic")
+                    .label("Kafka refuses records without a key there")
+                    .hint("a constant key, or another topic"),
+            );
+            return None;
+        }
+        if let Some(own) = &event.clauses.key {
+            scope.error(
+                Diagnostic::error(own.at, "a broadcast has no key")
+                    .label("goes to every partition")
+                    .hint("leave out `key` or `broadcast`"),
+            );
+            return None;
+        }
+        return Some(Key::Broadcast);
+    }
+    let template = clauses
+        .key
+        .as_ref()
+        .map(|text| (text, template::compile(scope, text)));
+    let constant =
+        |template: &Option<Template>| template.as_ref().is_some_and(Template::is_constant);
+    if truncates
+        && !template
+            .as_ref()
+            .is_some_and(|(_, template)| constant(template))
+    {
+        let at = template.as_ref().map_or(event.at, |(text, _)| text.at);
+        if template
+            .as_ref()
+            .is_none_or(|(_, template)| template.is_some())
+        {
+            scope.error(
+                Diagnostic::error(at, "a truncate has no row to make a key from")
+                    .hint("broadcast = true, or a constant key such as key = \"all\""),
+            );
+        }
+        return None;
+    }
+    if let Some((text, template)) = template {
+        if constant(&template) && !truncates {
+            scope.error(
+                Diagnostic::warning(text.at, "every event of this rule has the same key")
+                    .label("all of them go to one partition")
+                    .hint("key = \"{id}\""),
+            );
+        }
+        return template.map(Key::Template);
+    }
+    if scope.table.key.is_empty() {
+        scope.error(
+            Diagnostic::error(
+                event.at,
+                "this event has no key, and its table declares none",
+            )
+            .hint(format!(
+                "key = \"{{id}}\" here, or key = [\"id\"] in [{}] of schema.toml",
+                scope.table.short
+            )),
+        );
+        return None;
+    }
+    for slot in &scope.table.key {
+        scope.reads(*slot, Side::Row);
+    }
+    Some(Key::OfTable)
+}
+
+fn body(scope: &Scope<'_>, event: &EventDecl, clauses: &Clauses) -> Option<Body> {
+    if let Some(flag) = clauses.tombstone.filter(|flag| flag.on) {
+        if event.clauses.data_at.is_some() {
+            scope.error(
+                Diagnostic::error(flag.at, "a tombstone with data")
+                    .label("publishes the key with no value")
+                    .hint("leave out [event.data] or `tombstone`"),
+            );
+            return None;
+        }
+        return Some(Body::Tombstone);
+    }
+    value::fields(scope, &clauses.data).map(Body::Data)
+}

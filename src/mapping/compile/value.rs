@@ -1,0 +1,279 @@
+//! Fields: paths, literals, deltas, maps, templates and objects to [`Field`]s.
+
+use rowbridge_api::{Kind, Type};
+
+use crate::mapping::diagnostic::{Diagnostic, one_of};
+use crate::mapping::expression::path::{self, Place, PlaceType};
+use crate::mapping::expression::{Scope, column, literal::Written, template};
+use crate::mapping::file::reader::Text;
+use crate::mapping::file::value::{Const, FieldDecl, From, Otherwise as OtherwiseDecl, ValueDecl};
+use crate::mapping::rule::{Conversion, Field, FieldValue, Otherwise, Side};
+
+/// Compiles a path that gives one value at most.
+pub(super) fn single(scope: &Scope<'_>, text: &Text) -> Option<Place> {
+    let place = path::compile_value(scope, text)?;
+    if place.ty(scope) == PlaceType::Nodes {
+        scope.error(
+            Diagnostic::error(text.at, format!("`{}` may give several values", text.value))
+                .label("one is wanted here"),
+        );
+        return None;
+    }
+    Some(place)
+}
+
+/// Compiles the fields of an object, all of them, so that all problems are reported.
+pub(super) fn fields(scope: &Scope<'_>, decls: &[FieldDecl]) -> Option<Box<[Field]>> {
+    let compiled: Vec<Option<Field>> = decls
+        .iter()
+        .enumerate()
+        .map(|(index, decl)| {
+            let value = value(scope, &decl.value)?;
+            let comma = if index == 0 { "" } else { "," };
+            let name = serde_json::Value::from(decl.name.value.as_str());
+            Some(Field {
+                name: decl.name.value.clone(),
+                prefix: format!("{comma}{name}:").into_bytes().into(),
+                value,
+                required: decl.value.required,
+            })
+        })
+        .collect();
+    compiled.into_iter().collect()
+}
+
+fn value(scope: &Scope<'_>, decl: &ValueDecl) -> Option<FieldValue> {
+    let convert = decl.convert.as_ref().map(|text| conversion(scope, text));
+    let default = decl.default.as_ref().map(json);
+    let value = match &decl.from {
+        From::Const(literal) => FieldValue::Const(json(literal)),
+        From::Template(text) => FieldValue::Template(template::compile(scope, text)?),
+        From::Object(decls) => FieldValue::Object(fields(scope, decls)?),
+        From::Path(text) => {
+            let place = path::compile_value(scope, text)?;
+            let convert = applied(scope, decl, convert, &[&place])?;
+            FieldValue::Place {
+                place,
+                convert,
+                default,
+            }
+        }
+        From::Coalesce(texts) => {
+            let places: Vec<Option<Place>> = texts
+                .iter()
+                .map(|text| path::compile_value(scope, text))
+                .collect();
+            let places: Box<[Place]> = places.into_iter().collect::<Option<_>>()?;
+            let all: Vec<&Place> = places.iter().collect();
+            let convert = applied(scope, decl, convert, &all)?;
+            FieldValue::Coalesce {
+                places,
+                convert,
+                default,
+            }
+        }
+        From::Delta(text) => delta(scope, decl, text, convert)?,
+        From::Map {
+            path,
+            with,
+            otherwise,
+        } => map(scope, path, with, otherwise)?,
+    };
+    Some(value)
+}
+
+fn json(literal: &Const) -> Box<[u8]> {
+    literal.json.clone().into_bytes().into()
+}
+
+fn delta(
+    scope: &Scope<'_>,
+    decl: &ValueDecl,
+    text: &Text,
+    convert: Option<Option<Conversion>>,
+) -> Option<FieldValue> {
+    let column = column::compile(scope, text)?;
+    scope.reads(column.slot, Side::Before);
+    scope.reads(column.slot, Side::After);
+    let after = Place::Cell(column.on(Side::After));
+    if let PlaceType::Column(ty) = after.ty(scope)
+        && !matches!(ty.kind, Kind::Int | Kind::Decimal | Kind::Float)
+    {
+        scope.error(
+            Diagnostic::error(
+                text.at,
+                format!("`{}` is {}, not a number", text.value, ty.name),
+            )
+            .label("a delta is after - before"),
+        );
+        return None;
+    }
+    let convert = applied(scope, decl, convert, &[&after])?;
+    Some(FieldValue::Delta {
+        before: Place::Cell(column.on(Side::Before)),
+        after,
+        convert,
+    })
+}
+
+fn map(
+    scope: &Scope<'_>,
+    path: &Text,
+    with: &[(Text, Const)],
+    otherwise: &OtherwiseDecl,
+) -> Option<FieldValue> {
+    let place = single(scope, path)?;
+    let ty = place.ty(scope);
+    let entries: Vec<Option<_>> = with
+        .iter()
+        .map(|(from, to)| {
+            let typed = match &ty {
+                PlaceType::Column(ty) => key_literal(&from.value, ty),
+                _ => Ok(Written::Text(from.value.clone()).untyped()),
+            };
+            match typed {
+                Ok(literal) => Some((literal, json(to))),
+                Err(hint) => {
+                    let wanted = match &ty {
+                        PlaceType::Column(ty) => ty.name.as_str(),
+                        _ => "value",
+                    };
+                    scope.error(
+                        Diagnostic::error(from.at, format!("`{}` is not a {wanted}", from.value))
+                            .label(format!("`{}` is {wanted}", path.value))
+                            .hint(hint),
+                    );
+                    None
+                }
+            }
+        })
+        .collect();
+    Some(FieldValue::Map {
+        place,
+        with: entries.into_iter().collect::<Option<_>>()?,
+        otherwise: match otherwise {
+            OtherwiseDecl::Error => Otherwise::Error,
+            OtherwiseDecl::Value(literal) => Otherwise::Json(json(literal)),
+        },
+    })
+}
+
+/// A key of `with` (always text in TOML) as a value of the column.
+fn key_literal(
+    key: &str,
+    ty: &Type,
+) -> Result<crate::mapping::expression::literal::Literal, &'static str> {
+    let written = match (&ty.kind, key) {
+        (Kind::Bool, "true") => Written::Bool(true),
+        (Kind::Bool, "false") => Written::Bool(false),
+        _ => Written::Text(key.to_owned()),
+    };
+    written.typed(ty)
+}
+
+const CONVERSIONS: [(&str, Conversion); 10] = [
+    ("string", Conversion::String),
+    ("integer", Conversion::Integer),
+    ("number", Conversion::Number),
+    ("boolean", Conversion::Boolean),
+    ("date", Conversion::Date),
+    ("timestamp", Conversion::Timestamp),
+    ("epoch_millis", Conversion::EpochMillis),
+    ("json", Conversion::Json),
+    ("base64", Conversion::Base64),
+    ("hex", Conversion::Hex),
+];
+
+fn conversion(scope: &Scope<'_>, text: &Text) -> Option<Conversion> {
+    let name = text.value.as_str();
+    if let Some((_, conversion)) = CONVERSIONS.iter().find(|(known, _)| *known == name) {
+        return Some(*conversion);
+    }
+    if let Some(arguments) = name.strip_prefix("decimal") {
+        if let Some(decimal) = decimal(arguments) {
+            return Some(decimal);
+        }
+        scope.error(
+            Diagnostic::error(
+                text.at,
+                format!("`{name}` is not a decimal's precision and scale"),
+            )
+            .hint("as = \"decimal(10,2)\": 10 digits, 2 of them after the point"),
+        );
+        return None;
+    }
+    let names: Vec<&str> = CONVERSIONS
+        .iter()
+        .map(|(name, _)| *name)
+        .chain(["decimal(p,s)"])
+        .collect();
+    scope.error(
+        Diagnostic::error(text.at, format!("unknown conversion `{name}`"))
+            .maybe_hint(one_of(name, &names)),
+    );
+    None
+}
+
+fn decimal(arguments: &str) -> Option<Conversion> {
+    let (precision, scale) = arguments
+        .strip_prefix('(')?
+        .strip_suffix(')')?
+        .split_once(',')?;
+    let (precision, scale) = (precision.trim().parse().ok()?, scale.trim().parse().ok()?);
+    (precision > 0 && scale <= precision).then_some(Conversion::Decimal { precision, scale })
+}
+
+/// The conversion, if every place can be converted.
+#[expect(clippy::option_option, reason = "absent, broken, or there")]
+fn applied(
+    scope: &Scope<'_>,
+    decl: &ValueDecl,
+    convert: Option<Option<Conversion>>,
+    places: &[&Place],
+) -> Option<Option<Conversion>> {
+    let Some(convert) = convert else {
+        return Some(None);
+    };
+    let convert = convert?;
+    for place in places {
+        if let PlaceType::Column(ty) = place.ty(scope)
+            && !converts(&ty.kind, convert)
+        {
+            let text = decl.convert.as_ref()?;
+            scope.error(
+                Diagnostic::error(
+                    text.at,
+                    format!("{} cannot be made a {}", ty.name, text.value),
+                )
+                .label(format!("the column is {}", ty.name)),
+            );
+            return None;
+        }
+    }
+    Some(Some(convert))
+}
+
+const fn converts(kind: &Kind, to: Conversion) -> bool {
+    use Conversion::{
+        Base64, Boolean, Date, Decimal, EpochMillis, Hex, Integer, Json, Number, String, Timestamp,
+    };
+    match kind {
+        // What a document holds is known when it is read.
+        Kind::Json => true,
+        Kind::Text | Kind::Char => true,
+        Kind::Bool => matches!(to, String | Boolean | Json),
+        Kind::Int => matches!(
+            to,
+            String | Integer | Number | Boolean | Decimal { .. } | Json
+        ),
+        Kind::Decimal | Kind::Float => {
+            matches!(to, String | Integer | Number | Decimal { .. } | Json)
+        }
+        Kind::Date | Kind::Timestamp | Kind::TimestampTz => {
+            matches!(to, String | Date | Timestamp | EpochMillis)
+        }
+        Kind::Bytes => matches!(to, String | Base64 | Hex),
+        Kind::Time | Kind::TimeTz | Kind::Interval => matches!(to, String),
+        Kind::Array(_) => matches!(to, String | Json),
+    }
+}

@@ -1,0 +1,232 @@
+//! One change as the rules read it: places to cells, decoded only when read.
+
+use jsonpath_rust::query::js_path_process;
+use rowbridge_api::{Cell, Change, Op, Row, Transaction, Type, Value};
+
+use super::Stamp;
+use super::bind::Bound;
+use super::expression::path::{CellPath, Fact, Inner, Place, Step};
+use super::fault::Fault;
+use super::rule::{RowImage, Side, Table};
+
+/// A change, its images and what it is read with.
+#[derive(Clone, Copy)]
+pub(super) struct Context<'a> {
+    pub(super) table: &'a Table,
+    pub(super) bound: &'a Bound,
+    pub(super) change: &'a Change,
+    pub(super) tx: &'a Transaction,
+    pub(super) stamp: &'a Stamp,
+    pub(super) before: Option<Row<'a>>,
+    pub(super) after: Option<Row<'a>>,
+    /// Which image `$.row` is.
+    pub(super) row: Side,
+}
+
+/// What a place holds.
+#[derive(Clone, Debug)]
+pub(super) enum Found<'a> {
+    /// There is no such node (RFC 9535's *Nothing*).
+    Nothing,
+    Null,
+    /// A cell's text form.
+    Cell(&'a Type, &'a [u8]),
+    Value(Value<'a>),
+    /// A literal of the mapping.
+    Literal(&'a Value<'static>),
+    /// A node of a document.
+    Json(serde_json::Value),
+}
+
+impl<'a> Context<'a> {
+    /// The same change as a rule sees it that may speak of the old row.
+    pub(super) fn with_image(self, image: RowImage) -> Self {
+        let row = match (image, self.change.op) {
+            (RowImage::Before, _) | (RowImage::Current, Op::Delete) => Side::Before,
+            (RowImage::Current, _) => Side::After,
+        };
+        Self { row, ..self }
+    }
+
+    pub(super) fn image(&self, side: Side) -> Option<Row<'a>> {
+        match (side, self.row) {
+            (Side::Before, _) | (Side::Row, Side::Before) => self.before,
+            (Side::After, _) | (Side::Row, _) => self.after,
+        }
+    }
+
+    /// Reads a place.
+    ///
+    /// # Errors
+    /// It is unavailable, or is not a value of its type.
+    pub(super) fn read(&self, place: &Place) -> Result<Found<'a>, Fault> {
+        match place {
+            Place::Cell(path) => self.cell(path.side, path.slot, &path.inner),
+            Place::Fact(fact) => Ok(self.fact(*fact)),
+            // The compiler lets an image stand only where its existence is asked for.
+            Place::Image(_) => Ok(Found::Nothing),
+        }
+    }
+
+    fn fact(&self, fact: Fact) -> Found<'a> {
+        let number = |number: u64| {
+            i64::try_from(number)
+                .map_or_else(|_| Value::Decimal(number.to_string().into()), Value::Int)
+        };
+        Found::Value(match fact {
+            Fact::Op => Value::Text(self.change.op.as_str().into()),
+            Fact::Table => Value::Text(self.table.short.as_str().into()),
+            Fact::TxId => number(self.tx.id),
+            Fact::TxTime => Value::TimestampTz(self.tx.commit_micros),
+            Fact::TxOrdinal => number(self.change.ordinal),
+            Fact::SourceName => Value::Text(self.stamp.identity.source.as_str().into()),
+            Fact::SourcePosition => Value::Text(self.tx.position.to_string().into()),
+        })
+    }
+
+    /// Reads what `inner` names inside one cell.
+    pub(super) fn cell(&self, side: Side, slot: u16, inner: &Inner) -> Result<Found<'a>, Fault> {
+        let Some(row) = self.image(side) else {
+            return Ok(Found::Nothing);
+        };
+        let Some((ty, index)) = self.bound.column(slot) else {
+            return Err(Fault::new(format!(
+                "{} is not a column of the table any more",
+                self.name(side, slot)
+            )));
+        };
+        match (row.cell(index), inner) {
+            (Cell::Value(raw), Inner::Whole) => Ok(Found::Cell(ty, raw)),
+            (Cell::Null, Inner::Whole) => Ok(Found::Null),
+            (Cell::Null, Inner::Steps(_) | Inner::Query(_)) => Ok(Found::Nothing),
+            (Cell::Unavailable, _) => Err(self.unavailable(side, slot)),
+            (Cell::Value(raw), Inner::Steps(steps)) => {
+                let document = self.document(ty, raw, side, slot)?;
+                Ok(step_into(document, steps).map_or(Found::Nothing, found_json))
+            }
+            (Cell::Value(raw), Inner::Query(query)) => {
+                let document = self.document(ty, raw, side, slot)?;
+                let nodes = js_path_process(query, &document).map_err(|_| {
+                    Fault::new(format!("{} cannot be queried", self.name(side, slot)))
+                })?;
+                Ok(Found::Json(
+                    nodes.into_iter().map(|node| node.val().clone()).collect(),
+                ))
+            }
+        }
+    }
+
+    /// A document or array cell as JSON.
+    fn document(
+        &self,
+        ty: &Type,
+        raw: &[u8],
+        side: Side,
+        slot: u16,
+    ) -> Result<serde_json::Value, Fault> {
+        let mut json = Vec::new();
+        ty.write_json(raw, &mut json)
+            .map_err(|error| Fault::value(&self.name(side, slot), &error))?;
+        serde_json::from_slice(&json)
+            .map_err(|_| Fault::new(format!("{} is not valid JSON", self.name(side, slot))))
+    }
+
+    #[cold]
+    fn unavailable(&self, side: Side, slot: u16) -> Fault {
+        Fault::new(format!(
+            "{} is unavailable: the source did not send it",
+            self.name(side, slot)
+        ))
+    }
+
+    /// A cell's name for messages: `before.seat_no`.
+    pub(super) fn name(&self, side: Side, slot: u16) -> String {
+        let side = match (side, self.row) {
+            (Side::Before, _) | (Side::Row, Side::Before) => "before",
+            _ => "after",
+        };
+        let column = &self.table.columns[usize::from(slot)].name;
+        format!("{side}.{column}")
+    }
+
+    /// A place's name for messages.
+    pub(super) fn name_of(&self, place: &Place) -> String {
+        match place {
+            Place::Cell(CellPath { side, slot, .. }) => self.name(*side, *slot),
+            Place::Image(Side::Before) => "before".to_owned(),
+            Place::Image(_) => "after".to_owned(),
+            Place::Fact(fact) => match fact {
+                Fact::Op => "op",
+                Fact::Table => "table",
+                Fact::TxId => "tx.id",
+                Fact::TxTime => "tx.time",
+                Fact::TxOrdinal => "tx.ordinal",
+                Fact::SourceName => "source.name",
+                Fact::SourcePosition => "source.position",
+            }
+            .to_owned(),
+        }
+    }
+
+    /// Appends the text form of what a place holds, as templates, keys and headers show it.
+    ///
+    /// # Errors
+    /// As [`Context::read`]. `Ok(Written::Nothing)` if there is no value.
+    pub(super) fn write_text(&self, place: &Place, out: &mut Vec<u8>) -> Result<Written, Fault> {
+        match self.read(place)? {
+            Found::Nothing | Found::Null => return Ok(Written::Nothing),
+            Found::Cell(ty, raw) => {
+                let value = ty
+                    .decode(raw)
+                    .map_err(|error| Fault::value(&self.name_of(place), &error))?;
+                value.write_text(out);
+            }
+            Found::Value(value) => value.write_text(out),
+            Found::Literal(value) => value.write_text(out),
+            Found::Json(serde_json::Value::String(text)) => out.extend_from_slice(text.as_bytes()),
+            Found::Json(json) => write_json(&json, out),
+        }
+        Ok(Written::Value)
+    }
+}
+
+/// Whether there was a value to write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Written {
+    Value,
+    Nothing,
+}
+
+/// Appends a JSON value.
+pub(super) fn write_json(json: &serde_json::Value, out: &mut Vec<u8>) {
+    serde_json::to_writer(out, json).expect("writing JSON to memory cannot fail");
+}
+
+fn step_into(document: serde_json::Value, steps: &[Step]) -> Option<serde_json::Value> {
+    let mut node = document;
+    for step in steps {
+        node = match (step, node) {
+            (Step::Name(name), serde_json::Value::Object(mut members)) => {
+                members.swap_remove(name.as_str())?
+            }
+            (Step::Index(index), serde_json::Value::Array(mut elements)) => {
+                let length = i64::try_from(elements.len()).ok()?;
+                let index = if *index < 0 { length + index } else { *index };
+                let index = usize::try_from(index).ok()?;
+                if index >= elements.len() {
+                    return None;
+                }
+                elements.swap_remove(index)
+            }
+            _ => return None,
+        };
+    }
+    Some(node)
+}
+
+fn found_json<'a>(json: serde_json::Value) -> Found<'a> {
+    match json {
+        serde_json::Value::Null => Found::Null,
+        other => Found::Json(other),
+    }
+}

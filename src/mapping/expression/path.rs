@@ -1,0 +1,333 @@
+//! Paths: `$.after.seat_no` compiled to an image, a column and what follows inside a document cell.
+
+use jsonpath_rust::parser::model::{JpQuery, Segment, Selector, SingularQuerySegment};
+use rowbridge_api::{Kind, Type};
+
+use super::tokens::{PathPlace, scan_path};
+use super::{Scope, parse_path};
+use crate::mapping::diagnostic::{At, Diagnostic, one_of};
+use crate::mapping::file::reader::Text;
+use crate::mapping::rule::Side;
+use crate::mapping::schema::unknown_column;
+
+/// Where a path leads.
+#[derive(Clone, Debug)]
+pub(in crate::mapping) enum Place {
+    Cell(CellPath),
+    /// A whole image; only its existence can be asked for.
+    Image(Side),
+    Fact(Fact),
+}
+
+/// What is known of a change beside its rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::mapping) enum Fact {
+    Op,
+    Table,
+    TxId,
+    TxTime,
+    TxOrdinal,
+    SourceName,
+    SourcePosition,
+}
+
+/// A column's cell on one side, and what is read inside it.
+#[derive(Clone, Debug)]
+pub(in crate::mapping) struct CellPath {
+    pub(in crate::mapping) side: Side,
+    /// Number of the column in its table's declaration.
+    pub(in crate::mapping) slot: u16,
+    pub(in crate::mapping) inner: Inner,
+}
+
+/// What is read inside a cell.
+#[derive(Clone, Debug)]
+pub(in crate::mapping) enum Inner {
+    /// The cell itself.
+    Whole,
+    /// One node of a document or array.
+    Steps(Box<[Step]>),
+    /// Any number of nodes of a document or array.
+    Query(Box<JpQuery>),
+}
+
+/// One step inside a document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::mapping) enum Step {
+    Name(String),
+    Index(i64),
+}
+
+/// What a place gives, as far as it is known at load time.
+#[derive(Clone, Debug, PartialEq)]
+pub(in crate::mapping) enum PlaceType {
+    Column(Type),
+    /// Something inside a document: known only when it is read.
+    Document,
+    /// Any number of nodes.
+    Nodes,
+    Image,
+}
+
+impl Place {
+    /// What it gives.
+    pub(in crate::mapping) fn ty(&self, scope: &Scope<'_>) -> PlaceType {
+        match self {
+            Self::Cell(cell) => match cell.inner {
+                Inner::Whole => {
+                    PlaceType::Column(scope.table.columns[usize::from(cell.slot)].ty.clone())
+                }
+                Inner::Steps(_) => PlaceType::Document,
+                Inner::Query(_) => PlaceType::Nodes,
+            },
+            Self::Image(_) => PlaceType::Image,
+            Self::Fact(fact) => PlaceType::Column(fact.ty()),
+        }
+    }
+}
+
+impl Fact {
+    pub(in crate::mapping) fn ty(self) -> Type {
+        Type::parse(match self {
+            Self::Op | Self::Table | Self::SourceName | Self::SourcePosition => "text",
+            Self::TxId | Self::TxOrdinal => "int8",
+            Self::TxTime => "timestamptz",
+        })
+    }
+}
+
+/// Compiles a string that is one path.
+pub(in crate::mapping) fn compile(scope: &Scope<'_>, text: &Text) -> Option<Place> {
+    compile_part(scope, text, 0..text.value.len())
+}
+
+/// Compiles the path in `range` of `text`.
+pub(super) fn compile_part(
+    scope: &Scope<'_>,
+    text: &Text,
+    range: std::ops::Range<usize>,
+) -> Option<Place> {
+    let start = range.start;
+    if !text.value[range.clone()].starts_with('$') {
+        let word = &text.value[range.clone()];
+        scope.error(
+            Diagnostic::error(text.part(range.clone()), format!("`{word}` is not a path"))
+                .label("a path starts with `$`")
+                .hint(format!("did you mean `$.row.{word}`?")),
+        );
+        return None;
+    }
+    let query = parse_path(scope, text, range)?;
+    let place = scan_path(&text.value, start);
+    resolve(scope, text, &query.segments, &place)
+}
+
+/// Compiles a path that must give at most one value: no wildcards, filters or whole images.
+pub(in crate::mapping) fn compile_value(scope: &Scope<'_>, text: &Text) -> Option<Place> {
+    let place = compile(scope, text)?;
+    if place.ty(scope) == PlaceType::Image {
+        scope.error(image_is_no_value(super::whole(text), &text.value));
+        return None;
+    }
+    Some(place)
+}
+
+/// A message for a whole image where a value is wanted.
+pub(super) fn image_is_no_value(at: At, path: &str) -> Diagnostic {
+    Diagnostic::error(at, format!("`{path}` is a whole row, not a value"))
+        .label("name one of its columns")
+        .hint("a nested object is { object = { pnr = \"$.row.pnr\" } }")
+}
+
+/// The segments of a singular query in the form of a query's.
+pub(super) fn segments_of(singular: &[SingularQuerySegment]) -> Vec<Segment> {
+    singular
+        .iter()
+        .map(|segment| {
+            Segment::Selector(match segment {
+                SingularQuerySegment::Index(index) => Selector::Index(*index),
+                SingularQuerySegment::Name(name) => Selector::Name(name.clone()),
+            })
+        })
+        .collect()
+}
+
+/// Resolves a parsed path against the document of one change.
+pub(super) fn resolve(
+    scope: &Scope<'_>,
+    text: &Text,
+    segments: &[Segment],
+    place: &PathPlace,
+) -> Option<Place> {
+    let at = |index: usize| {
+        let range = place.names.get(index).unwrap_or(&place.whole);
+        text.part(range.clone())
+    };
+    let names: Vec<Option<&str>> = segments.iter().map(name_of).collect();
+    let Some(Some(first)) = names.first().copied() else {
+        scope.error(
+            Diagnostic::error(
+                text.part(place.whole.clone()),
+                "a path starts with a part of the change",
+            )
+            .hint(format!("`$.row.…`; one of: {}", PARTS.join(", "))),
+        );
+        return None;
+    };
+    let second = names.get(1).copied().flatten();
+    let fact = match (first, second, segments.len()) {
+        ("op", None, 1) => Some(Fact::Op),
+        ("table", None, 1) => Some(Fact::Table),
+        ("tx", Some("id"), 2) => Some(Fact::TxId),
+        ("tx", Some("time"), 2) => Some(Fact::TxTime),
+        ("tx", Some("ordinal"), 2) => Some(Fact::TxOrdinal),
+        ("source", Some("name"), 2) => Some(Fact::SourceName),
+        ("source", Some("position"), 2) => Some(Fact::SourcePosition),
+        _ => None,
+    };
+    if let Some(fact) = fact {
+        return Some(Place::Fact(fact));
+    }
+    let side = match first {
+        "before" => Side::Before,
+        "after" => Side::After,
+        "row" | "key" => Side::Row,
+        "op" | "table" | "tx" | "source" => {
+            scope.error(unknown_fact(at(segments.len().min(2) - 1), first));
+            return None;
+        }
+        other => {
+            scope.error(unknown_part(scope, at(0), other));
+            return None;
+        }
+    };
+    if segments.len() == 1 {
+        return Some(Place::Image(side));
+    }
+    let Some(column) = second else {
+        scope.error(
+            Diagnostic::error(at(1), "a row is read one column at a time")
+                .label("expected a column's name"),
+        );
+        return None;
+    };
+    let slot = find_column(scope, column, at(1))?;
+    if first == "key" && !scope.table.key.contains(&slot) {
+        scope.error(
+            Diagnostic::error(
+                at(1),
+                format!(
+                    "`{column}` is not part of the key of `{}`",
+                    scope.table.short
+                ),
+            )
+            .hint(format!("did you mean `$.row.{column}`?")),
+        );
+        return None;
+    }
+    let inner = inner(scope, slot, &segments[2..], || at(2))?;
+    scope.reads(slot, side);
+    Some(Place::Cell(CellPath { side, slot, inner }))
+}
+
+/// The parts of a change document.
+const PARTS: &[&str] = &[
+    "row", "before", "after", "key", "op", "table", "tx", "source",
+];
+
+fn unknown_part(scope: &Scope<'_>, at: At, part: &str) -> Diagnostic {
+    let error = Diagnostic::error(at, format!("a change has no part `{part}`"));
+    if part == "item" {
+        return Diagnostic::not_yet(at, "`each` with its `$.item`");
+    }
+    if scope.table.slot(part).is_some() {
+        return error.hint(format!("did you mean `$.row.{part}`?"));
+    }
+    error.maybe_hint(one_of(part, PARTS))
+}
+
+fn unknown_fact(at: At, part: &str) -> Diagnostic {
+    let known = match part {
+        "tx" => "`$.tx.id`, `$.tx.time` and `$.tx.ordinal`",
+        "source" => "`$.source.name` and `$.source.position`",
+        "op" => "`$.op`",
+        _ => "`$.table`",
+    };
+    Diagnostic::error(at, format!("no such value in `$.{part}`")).hint(format!("there is {known}"))
+}
+
+/// The slot of a column, or a diagnostic.
+pub(super) fn find_column(scope: &Scope<'_>, column: &str, at: At) -> Option<u16> {
+    let slot = scope.table.slot(column);
+    if slot.is_none() {
+        scope.error(unknown_column(
+            at,
+            column,
+            &scope.table.short,
+            &scope.table.columns,
+        ));
+    }
+    slot
+}
+
+/// Compiles what follows a column.
+pub(super) fn inner(
+    scope: &Scope<'_>,
+    slot: u16,
+    segments: &[Segment],
+    at: impl Fn() -> At,
+) -> Option<Inner> {
+    if segments.is_empty() {
+        return Some(Inner::Whole);
+    }
+    let column = &scope.table.columns[usize::from(slot)];
+    if !matches!(column.ty.kind, Kind::Json | Kind::Array(_)) {
+        scope.error(
+            Diagnostic::error(
+                at(),
+                format!("`{}` is {}, not a document", column.name, column.ty.name),
+            )
+            .label("nothing to read inside"),
+        );
+        return None;
+    }
+    let steps: Option<Box<[Step]>> = segments.iter().map(step_of).collect();
+    if let Some(steps) = steps {
+        return Some(Inner::Steps(steps));
+    }
+    if mentions_root(segments) {
+        scope.error(
+            Diagnostic::error(
+                at(),
+                "a filter inside a document cannot read the rest of the change",
+            )
+            .label("`$` here")
+            .hint("inside a nested filter, `@` is the element"),
+        );
+        return None;
+    }
+    Some(Inner::Query(Box::new(JpQuery::new(segments.to_vec()))))
+}
+
+fn name_of(segment: &Segment) -> Option<&str> {
+    match segment {
+        Segment::Selector(Selector::Name(name)) => Some(name),
+        _ => None,
+    }
+}
+
+fn step_of(segment: &Segment) -> Option<Step> {
+    match segment {
+        Segment::Selector(Selector::Name(name)) => Some(Step::Name(name.clone())),
+        Segment::Selector(Selector::Index(index)) => Some(Step::Index(*index)),
+        _ => None,
+    }
+}
+
+/// Whether a nested filter uses `$`, which jsonpath-rust would take for the cell.
+fn mentions_root(segments: &[Segment]) -> bool {
+    // The tree's debug form names the two node kinds that hold an absolute query; walking six types for
+    // a refusal is not worth its code.
+    let tree = format!("{segments:?}");
+    tree.contains("AbsQuery(") || tree.contains("Root(")
+}

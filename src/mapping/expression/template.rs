@@ -1,0 +1,112 @@
+//! Templates: `{flight_no}/{departure_date}/{cabin}`.
+
+use super::path::{self, Place, PlaceType};
+use super::{Scope, whole};
+use crate::mapping::diagnostic::Diagnostic;
+use crate::mapping::expression::column;
+use crate::mapping::file::reader::Text;
+use crate::mapping::rule::Side;
+
+/// One part of a template.
+#[derive(Clone, Debug)]
+pub(in crate::mapping) enum Part {
+    Literal(Box<[u8]>),
+    Place(Place),
+}
+
+/// A compiled template.
+#[derive(Clone, Debug)]
+pub(in crate::mapping) struct Template {
+    pub(in crate::mapping) parts: Box<[Part]>,
+}
+
+impl Template {
+    /// Whether it gives the same text for every row.
+    pub(in crate::mapping) fn is_constant(&self) -> bool {
+        self.parts
+            .iter()
+            .all(|part| matches!(part, Part::Literal(_)))
+    }
+}
+
+/// Compiles a template. A bare name is `$.row.<name>`, `{{` a brace.
+pub(in crate::mapping) fn compile(scope: &Scope<'_>, text: &Text) -> Option<Template> {
+    let mut parts = Vec::new();
+    let mut literal = Vec::new();
+    let mut sound = true;
+    let source = text.value.as_str();
+    let mut at = 0;
+    while at < source.len() {
+        let rest = &source[at..];
+        if rest.starts_with("{{") || rest.starts_with("}}") {
+            literal.push(rest.as_bytes()[0]);
+            at += 2;
+        } else if rest.starts_with('{') {
+            let Some(end) = rest.find('}') else {
+                scope.error(
+                    Diagnostic::error(text.part(at..at + 1), "a brace is opened and not closed")
+                        .label("no `}` follows")
+                        .hint("a brace itself is written `{{`"),
+                );
+                return None;
+            };
+            if !literal.is_empty() {
+                parts.push(Part::Literal(std::mem::take(&mut literal).into()));
+            }
+            match compile_hole(scope, text, at + 1..at + end) {
+                Some(place) => parts.push(Part::Place(place)),
+                None => sound = false,
+            }
+            at += end + 1;
+        } else {
+            let run = rest[1..].find(['{', '}']).map_or(rest.len(), |run| run + 1);
+            literal.extend_from_slice(&rest.as_bytes()[..run]);
+            at += run;
+        }
+    }
+    if !literal.is_empty() {
+        parts.push(Part::Literal(literal.into()));
+    }
+    if source.is_empty() {
+        scope.error(Diagnostic::error(whole(text), "an empty template").hint("\"{id}\""));
+        return None;
+    }
+    sound.then(|| Template {
+        parts: parts.into(),
+    })
+}
+
+fn compile_hole(scope: &Scope<'_>, text: &Text, range: std::ops::Range<usize>) -> Option<Place> {
+    let hole = &text.value[range.clone()];
+    let at = text.part(range.clone());
+    if hole.is_empty() {
+        scope.error(
+            Diagnostic::error(
+                text.part(range.start - 1..range.end + 1),
+                "an empty pair of braces",
+            )
+            .hint("a column's name, or a path; a brace itself is written `{{`"),
+        );
+        return None;
+    }
+    if !hole.starts_with('$') {
+        let name = Text {
+            value: hole.to_owned(),
+            at,
+            content: None,
+        };
+        let column = column::compile(scope, &name)?;
+        scope.reads(column.slot, Side::Row);
+        return Some(Place::Cell(column.on(Side::Row)));
+    }
+    let place = path::compile_part(scope, text, range)?;
+    match place.ty(scope) {
+        PlaceType::Image => scope.error(path::image_is_no_value(at, hole)),
+        PlaceType::Nodes => scope.error(
+            Diagnostic::error(at, format!("`{hole}` may give several values"))
+                .label("a template wants one"),
+        ),
+        PlaceType::Column(_) | PlaceType::Document => return Some(place),
+    }
+    None
+}

@@ -1,0 +1,132 @@
+//! `schema.toml`: the columns that rules may read, with types and keys.
+
+use rowbridge_api::Type;
+
+use super::diagnostic::{At, Diagnostic, closest};
+use super::file::reader::{Table, Text};
+
+/// One column.
+#[derive(Clone, Debug)]
+pub(super) struct ColumnDecl {
+    pub(super) name: String,
+    pub(super) ty: Type,
+}
+
+/// One table.
+#[derive(Debug)]
+pub(super) struct SchemaTable {
+    pub(super) name: Text,
+    pub(super) key: Vec<Text>,
+    pub(super) columns: Vec<ColumnDecl>,
+}
+
+/// Types that `schema.toml` is likely to mean, to find typing mistakes: an unknown name is a type of the
+/// database's own and read as text.
+const COMMON_TYPES: &[&str] = &[
+    "bool",
+    "boolean",
+    "int2",
+    "int4",
+    "int8",
+    "smallint",
+    "integer",
+    "bigint",
+    "numeric",
+    "money",
+    "float4",
+    "float8",
+    "real",
+    "text",
+    "varchar",
+    "char",
+    "bytea",
+    "json",
+    "jsonb",
+    "date",
+    "time",
+    "timetz",
+    "timestamp",
+    "timestamptz",
+    "interval",
+    "uuid",
+    "inet",
+    "oid",
+];
+
+pub(super) fn read(root: &Table<'_>) -> Vec<SchemaTable> {
+    root.entries()
+        .filter_map(|(name, node)| read_table(name, &node.table()?))
+        .collect()
+}
+
+fn read_table(name: Text, table: &Table<'_>) -> Option<SchemaTable> {
+    let place = format!("[{}]", name.value);
+    table.only_keys(&place, &["key", "columns"], &[]);
+    let columns = table.table("columns");
+    if columns.is_none() && !table.has("columns") {
+        table.report().push(
+            Diagnostic::error(name.at, format!("table `{}` has no columns", name.value))
+                .hint(format!("[{}.columns]\nid = \"int8\"", name.value)),
+        );
+    }
+    let columns: Vec<ColumnDecl> = columns?
+        .entries()
+        .filter_map(|(name, node)| {
+            let ty = node.text()?;
+            Some(ColumnDecl {
+                ty: read_type(&ty, table),
+                name: name.value,
+            })
+        })
+        .collect();
+    let key = table
+        .get("key")
+        .and_then(|node| node.text_or_texts())
+        .unwrap_or_default();
+    for part in &key {
+        if !columns.iter().any(|column| column.name == part.value) {
+            table
+                .report()
+                .push(unknown_column(part.at, &part.value, &name.value, &columns));
+        }
+    }
+    Some(SchemaTable { name, key, columns })
+}
+
+fn read_type(ty: &Text, table: &Table<'_>) -> Type {
+    let base = ty.value.split(['(', '[']).next().unwrap_or_default().trim();
+    if ty.value.trim().is_empty() {
+        table
+            .report()
+            .push(Diagnostic::error(ty.at, "a column needs a type").hint("\"text\""));
+    } else if !COMMON_TYPES.contains(&base)
+        && let Some(meant) = closest(base, COMMON_TYPES.iter().copied())
+        && strsim::damerau_levenshtein(base, meant) <= 2
+    {
+        table.report().push(
+            Diagnostic::warning(
+                ty.at,
+                format!("`{base}` is not a type that Rowbridge knows"),
+            )
+            .label("read as text")
+            .hint(format!("did you mean `{meant}`?")),
+        );
+    }
+    Type::parse(&ty.value)
+}
+
+/// "No such column", with the one that was probably meant.
+pub(super) fn unknown_column(
+    at: At,
+    column: &str,
+    table: &str,
+    columns: &[ColumnDecl],
+) -> Diagnostic {
+    let meant = closest(column, columns.iter().map(|column| column.name.as_str()));
+    Diagnostic::error(at, format!("table `{table}` has no column `{column}`"))
+        .label("not in schema.toml")
+        .hint(match meant {
+            Some(meant) => format!("did you mean `{meant}`?"),
+            None => format!("add it to [{table}.columns] in schema.toml if the table has it"),
+        })
+}
