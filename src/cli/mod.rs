@@ -24,7 +24,7 @@ use clap::Parser;
 
 use crate::config::{Config, ConfigError};
 use crate::log;
-use crate::mapping::Diagnostics;
+use crate::mapping::{Colour, Diagnostics};
 use crate::refusal::Refusal;
 
 pub(crate) use args::Cli;
@@ -93,7 +93,11 @@ fn finish(result: anyhow::Result<ExitCode>) -> ExitCode {
 
 /// `error:`, then what caused it, then what to do.
 fn describe(error: &anyhow::Error) -> String {
-    let mut text = format!("error: {error}");
+    let mut text = match error.downcast_ref::<Diagnostics>() {
+        Some(diagnostics) => diagnostics.render(Colour::Never) + "\n\n",
+        None => String::new(),
+    };
+    text.push_str(&format!("error: {error}"));
     for cause in error.chain().skip(1) {
         text.push_str(&format!("\n  caused by: {cause}"));
     }

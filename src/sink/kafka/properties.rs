@@ -252,19 +252,22 @@ pub(super) fn admin(config: &KafkaConfig) -> ClientConfig {
 
 /// The client that publishes, under `transactional_id`.
 pub(super) fn producer(config: &KafkaConfig, transactional_id: &str) -> ClientConfig {
-    let mut producer = ClientConfig::new();
+    let mut producer = client(config);
     let message_bytes = MESSAGE_BYTES_MIN.max(config.max_record_bytes + MESSAGE_OVERHEAD_BYTES);
     let timeout_ms = config.limits.transaction_timeout_ms.to_string();
-    producer
-        .set("linger.ms", LINGER_MS)
-        .set("queue.buffering.max.messages", QUEUE_RECORDS)
-        .set("queue.buffering.max.kbytes", QUEUE_KIB)
-        .set("message.max.bytes", message_bytes.to_string());
-    for (name, value) in client(config).config_map() {
-        producer.set(name, value);
+    let defaults = [
+        ("linger.ms", LINGER_MS),
+        ("queue.buffering.max.messages", QUEUE_RECORDS),
+        ("queue.buffering.max.kbytes", QUEUE_KIB),
+        ("message.max.bytes", &message_bytes.to_string()),
+    ];
+    // Not by copying a `ClientConfig`'s map: that one hands out passwords blanked.
+    for (name, value) in defaults {
+        if config.properties.get(name).is_none() {
+            producer.set(name, value);
+        }
     }
     producer
-        .set_log_level(RDKafkaLogLevel::Info)
         .set("transactional.id", transactional_id)
         .set("enable.idempotence", "true")
         .set("acks", "all")
