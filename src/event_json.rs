@@ -154,6 +154,7 @@ mod tests {
             headers: 0..2,
             rule: 0,
             commit_micros: 0,
+            delivery: crate::event::Delivery::ByKey,
         });
         let mut out = Vec::new();
         EventJson {

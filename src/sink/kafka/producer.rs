@@ -12,7 +12,7 @@ use super::KafkaConfig;
 use super::alarms::Alarms;
 use super::properties;
 use super::verdict;
-use crate::event::{EncodedBatch, Record};
+use crate::event::{Delivery, EncodedBatch, Record};
 use crate::sink::SinkError;
 
 /// Longest single wait inside `init_transactions`, so that a failed login is noticed soon. The call goes on
@@ -122,14 +122,16 @@ impl Transactions {
                 key: "ce_recordedtime",
                 value: Some(recorded_time),
             });
-            let mut queued = BaseRecord::to(names.topic(record)).headers(headers);
-            if let Some(key) = record.key {
-                queued = queued.key(batch.bytes(key));
+            let topic = names.topic(record);
+            match record.delivery {
+                Delivery::ByKey => self.send(queued(batch, record, topic, headers))?,
+                Delivery::EveryPartition => {
+                    for partition in 0..self.partitions(topic)? {
+                        let queued = queued(batch, record, topic, headers.clone());
+                        self.send(queued.partition(partition))?;
+                    }
+                }
             }
-            if let Some(value) = record.value {
-                queued = queued.payload(batch.bytes(value));
-            }
-            self.send(queued)?;
         }
         self.serve();
         self.delivered()
@@ -196,6 +198,19 @@ impl Transactions {
                 _ => ambiguous(error.to_string()),
             },
         }
+    }
+
+    /// How many partitions a topic has. Asks the brokers: only broadcasts need it, and they are rare.
+    fn partitions(&self, topic: &str) -> Result<i32, SinkError> {
+        let timeout = self.config.limits.open_timeout();
+        let metadata = self.producer.client().fetch_metadata(Some(topic), timeout);
+        let metadata = metadata.map_err(|error| self.failed("counting partitions", &error))?;
+        let partitions = metadata
+            .topics()
+            .iter()
+            .map(|topic| topic.partitions().len())
+            .sum::<usize>();
+        Ok(i32::try_from(partitions).unwrap_or(i32::MAX))
     }
 
     fn begin(&mut self) -> Result<(), SinkError> {
@@ -320,6 +335,23 @@ impl Transactions {
     fn alarms(&self) -> &Alarms {
         self.producer.context()
     }
+}
+
+/// A record as the client queues it.
+fn queued<'a>(
+    batch: &'a EncodedBatch,
+    record: &Record,
+    topic: &'a str,
+    headers: OwnedHeaders,
+) -> BaseRecord<'a, [u8], [u8]> {
+    let mut queued = BaseRecord::to(topic).headers(headers);
+    if let Some(key) = record.key {
+        queued = queued.key(batch.bytes(key));
+    }
+    if let Some(value) = record.value {
+        queued = queued.payload(batch.bytes(value));
+    }
+    queued
 }
 
 impl Drop for Transactions {
