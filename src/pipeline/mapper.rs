@@ -200,10 +200,9 @@ impl Mapper {
                 witness: open.witness,
             })
         });
-        Progress::At {
-            position,
-            cursor: cursor.or_else(|| self.replay.pending()),
-        }
+        // A batch may end while published changes are still being skipped: the checkpoint must not fall back.
+        let cursor = self.replay.pending().or(cursor);
+        Progress::At { position, cursor }
     }
 }
 
