@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use rowbridge_api::{ConsumerGone, SourceError, SourceIo, State};
+use rowbridge_api::{ConsumerGone, Position, SourceError, SourceIo, State};
 use tokio::time::sleep_until;
 
 use crate::assembler::Assembler;
@@ -31,11 +31,14 @@ pub(crate) struct Stream<'a> {
     intake: Intake,
     /// What the server may forget: never past what the consumer committed.
     acked: u64,
+    /// Where the run's stream began.
+    started_at: u64,
     /// The part of `acked` that the server was told.
     reported: u64,
     /// An idle position that waits for its time.
     idle: Option<u64>,
-    idle_sent_at: Option<Instant>,
+    /// When the next idle position may be sent.
+    idle_due: Instant,
     /// The server's last known WAL end.
     wal_end: u64,
     last_read_at: Instant,
@@ -69,12 +72,13 @@ impl<'a> Stream<'a> {
             link,
             io,
             limits,
+            acked: confirmed,
+            started_at: assembler.last_position(),
             assembler,
             intake,
-            acked: confirmed,
             reported: confirmed,
             idle: None,
-            idle_sent_at: None,
+            idle_due: now,
             wal_end: confirmed,
             last_read_at: now,
             reply_requested_at: None,
@@ -147,22 +151,16 @@ impl<'a> Stream<'a> {
             wake_at = wake_at.min(self.link.reported_at + self.limits.ack_interval);
         }
         if self.idle.is_some() && self.intake.is_empty() {
-            wake_at = wake_at.min(self.idle_due());
+            wake_at = wake_at.min(self.idle_due);
         }
         wake_at
-    }
-
-    fn idle_due(&self) -> Instant {
-        let interval = self.limits.idle_commit_interval;
-        self.idle_sent_at
-            .map_or_else(Instant::now, |at| at + interval)
     }
 
     fn housekeeping(&mut self) -> Result<(), SourceError> {
         let now = Instant::now();
         if self.intake.is_empty() {
             self.intake.compact_if_framed();
-            if self.idle.is_some() && self.idle_due() <= now {
+            if self.idle.is_some() && self.idle_due <= now {
                 self.send_idle();
             }
         }
@@ -309,7 +307,7 @@ impl<'a> Stream<'a> {
         if let Some(wal_end) = self.idle.take()
             && self.assembler.idle(&mut self.intake.batch, wal_end)
         {
-            self.idle_sent_at = Some(Instant::now());
+            self.idle_due = Instant::now() + self.limits.idle_commit_interval;
         }
     }
 
@@ -351,14 +349,12 @@ impl<'a> Stream<'a> {
         Ok(())
     }
 
+    /// Everything complete was sent, and the last commit sent, if there was one, is acknowledged.
     fn is_settled(&self) -> bool {
-        let acked = self
-            .io
-            .acked
-            .borrow()
-            .as_ref()
-            .map_or(0, |position| position.order());
-        self.intake.is_empty() && acked >= self.assembler.last_position()
+        let acked = self.io.acked.borrow();
+        let acked = acked.as_ref().map_or(0, Position::order);
+        let last = self.assembler.last_position();
+        self.intake.is_empty() && (last == self.started_at || acked >= last)
     }
 }
 

@@ -56,13 +56,24 @@ pub(crate) struct Follower {
     shapes: HashMap<ShapeId, Arc<Shape>>,
     pending: std::collections::VecDeque<Seen>,
     last_commit: Position,
+    /// Of the last change received.
+    pub(crate) last_ordinal: u64,
+    /// Of the last batch's buffer.
+    pub(crate) last_capacity: usize,
 }
 
-/// Owns the source, whether it remembers us or not.
+/// Owns the source, whether it remembers us or not; waits for a reader that was just killed.
 pub(crate) async fn own(source: &mut PostgresSource) -> Identity {
-    match source.own().await.unwrap() {
-        Claim::Owned(identity) | Claim::Fresh(identity) => identity,
-        Claim::Standby { holder } => panic!("the slot is held by {holder}"),
+    let deadline = tokio::time::Instant::now() + DEADLINE;
+    loop {
+        match source.own().await.unwrap() {
+            Claim::Owned(identity) | Claim::Fresh(identity) => return identity,
+            Claim::Standby { holder } => {
+                let waited = tokio::time::Instant::now() < deadline;
+                assert!(waited, "waited for the slot, which is held by {holder}");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
     }
 }
 
@@ -70,7 +81,7 @@ impl Follower {
     pub(crate) async fn start(
         config: PostgresConfig,
         pipeline: &str,
-        start: impl FnOnce(&Identity) -> Start,
+        start: Start,
         tables: Vec<TableNeeds>,
     ) -> Self {
         let mut source = PostgresSource::new(config, pipeline);
@@ -80,7 +91,7 @@ impl Follower {
         let (status_sender, status) = watch::channel(SourceStatus::default());
         let shutdown = CancellationToken::new();
         let io = SourceIo {
-            start: start(&identity),
+            start,
             tables,
             out,
             acked: acked_receiver,
@@ -98,12 +109,14 @@ impl Follower {
             shapes: HashMap::new(),
             pending: std::collections::VecDeque::new(),
             last_commit: Position::new(0),
+            last_ordinal: 0,
+            last_capacity: 0,
         }
     }
 
     /// From the first start on.
     pub(crate) async fn first(config: PostgresConfig, pipeline: &str, table: &str) -> Self {
-        Self::start(config, pipeline, |_| Start::First, vec![needs(table)]).await
+        Self::start(config, pipeline, Start::First, vec![needs(table)]).await
     }
 
     /// The next thing the source sends.
@@ -197,10 +210,11 @@ impl Follower {
         last
     }
 
-    /// Kills it without a word.
-    pub(crate) async fn kill(self) {
+    /// Kills it without a word; returns which history it followed.
+    pub(crate) async fn kill(self) -> Identity {
         self.running.abort();
         let _ = self.running.await;
+        self.identity
     }
 
     /// Waits until it ends by itself, and why.
@@ -218,6 +232,7 @@ impl Follower {
     }
 
     fn write_down(&mut self, batch: &Batch) {
+        self.last_capacity = batch.bytes.capacity();
         for item in &batch.items {
             let seen = match item {
                 Item::Shape(shape) => {
@@ -225,7 +240,10 @@ impl Follower {
                     continue;
                 }
                 Item::Begin(transaction) => Seen::Begin(transaction.position.clone()),
-                Item::Change(change) => Seen::Change(self.show(batch, change)),
+                Item::Change(change) => {
+                    self.last_ordinal = change.ordinal;
+                    Seen::Change(self.show(batch, change))
+                }
                 Item::Commit(commit) => {
                     self.last_commit = commit.position.clone();
                     Seen::Commit(commit.position.clone())

@@ -2,56 +2,62 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use tokio_postgres::{Client, NoTls};
+use rowbridge_testbed::{PgVersion, Postgres};
 
-static DATABASES: AtomicU32 = AtomicU32::new(0);
+static PIPELINES: AtomicU32 = AtomicU32::new(0);
 
-/// A database of its own for one test, and a session in it.
+/// A database of its own for one test, and the name of the pipeline that reads it.
 pub(crate) struct Database {
     pub(crate) url: String,
     pub(crate) pipeline: String,
-    client: Client,
-}
-
-async fn connect(url: &str) -> Client {
-    let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
-    tokio::spawn(connection);
-    client
 }
 
 impl Database {
-    pub(crate) async fn create() -> Self {
-        let number = DATABASES.fetch_add(1, Ordering::Relaxed);
-        let name = format!("t{}_{number}", std::process::id());
-        let base = std::env::var("PGBASE").unwrap();
-        let admin = connect(&format!("{base}/postgres")).await;
-        admin
-            .batch_execute(&format!("CREATE DATABASE {name}"))
-            .await
-            .unwrap();
-        let url = format!("{base}/{name}");
+    /// On the server that all tests of a version share.
+    pub(crate) async fn create(version: PgVersion) -> Self {
+        Self::on(Postgres::shared(version).await.unwrap()).await
+    }
+
+    pub(crate) async fn on(server: &Postgres) -> Self {
+        let number = PIPELINES.fetch_add(1, Ordering::Relaxed);
         Self {
-            client: connect(&url).await,
-            url,
-            pipeline: name,
+            url: server.database("real").await.unwrap(),
+            pipeline: format!("p{number}"),
         }
     }
 
     /// Runs statements, each batch in one implicit transaction.
     pub(crate) async fn run(&self, sql: &str) {
-        self.client.batch_execute(sql).await.unwrap();
+        Postgres::sql_at(&self.url, sql).await.unwrap();
     }
 
     /// The first column of the first row, as text.
     pub(crate) async fn text(&self, sql: &str) -> Option<String> {
-        let messages = self.client.simple_query(sql).await.unwrap();
-        messages.iter().find_map(|message| match message {
-            tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
-            _ => None,
-        })
+        let rows = Postgres::sql_at(&self.url, sql).await.unwrap();
+        rows.first()?.first()?.clone()
     }
 
     pub(crate) fn slot(&self) -> String {
         rowbridge_postgres::object_name(&self.pipeline)
     }
+
+    /// Where the server believes the pipeline to be.
+    pub(crate) async fn confirmed(&self) -> Option<rowbridge_api::Position> {
+        let query = format!(
+            "SELECT confirmed_flush_lsn FROM pg_replication_slots WHERE slot_name = '{}'",
+            self.slot()
+        );
+        self.text(&query).await.map(|text| text.parse().unwrap())
+    }
+}
+
+/// Polls until `done` says so.
+pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut done: impl FnMut() -> F) {
+    let polling = async {
+        while !done().await {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    let polled = tokio::time::timeout(crate::follower::DEADLINE, polling).await;
+    assert!(polled.is_ok(), "waited for {what}");
 }
