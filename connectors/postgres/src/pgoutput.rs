@@ -364,3 +364,154 @@ impl<'a> Reader<'a> {
         std::str::from_utf8(&rest[..length]).map_err(|_| DecodeError::NotUtf8)
     }
 }
+
+/// Decodes `bytes` and walks all that comes out of it; panics if anything points outside of them. For the
+/// fuzz target and the test over its corpus.
+#[doc(hidden)]
+pub fn exercise(bytes: &[u8]) {
+    let mut cells = vec![CellRange::NULL];
+    match decode(bytes, 0..bytes.len(), &mut cells) {
+        Ok(Message::Relation(relation)) => {
+            assert_eq!(relation.columns().count(), usize::from(relation.width()));
+        }
+        Ok(Message::Truncate(truncate)) => {
+            assert!(truncate.relations().count() <= bytes.len() / 4);
+        }
+        Ok(_) => {
+            let mut batch = rowbridge_api::Batch {
+                bytes: bytes.to_vec(),
+                cells,
+                items: Vec::new(),
+            };
+            batch.cells.remove(0);
+            let width = u16::try_from(batch.cells.len().min(usize::from(u16::MAX))).unwrap_or(0);
+            let change = rowbridge_api::Change {
+                shape: rowbridge_api::ShapeId(0),
+                op: rowbridge_api::Op::Insert,
+                before: rowbridge_api::Image::Absent,
+                after: rowbridge_api::Image::Row { first_cell: 0 },
+                width,
+                ordinal: 0,
+            };
+            if let Some(row) = batch.after(&change) {
+                for index in 0..row.width() {
+                    let _ = row.cell(index);
+                }
+            }
+        }
+        Err(_) => assert_eq!(
+            cells.len(),
+            1,
+            "a failed decode leaves the cells as they were"
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn decoded(bytes: &[u8]) -> (Result<Message<'_>, DecodeError>, Vec<CellRange>) {
+        let mut cells = Vec::new();
+        let message = decode(bytes, 0..bytes.len(), &mut cells);
+        (message, cells)
+    }
+
+    fn corpus() -> Vec<(String, Vec<u8>)> {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/decode");
+        let files = std::fs::read_dir(folder).unwrap();
+        let read = files.map(|file| {
+            let path = file.unwrap().path();
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            (name, std::fs::read(path).unwrap())
+        });
+        read.collect()
+    }
+
+    #[test]
+    fn every_kind_of_message_a_server_sent_decodes() {
+        let mut kinds = std::collections::BTreeSet::new();
+        for (name, bytes) in corpus() {
+            exercise(&bytes);
+            let (message, _) = decoded(&bytes);
+            assert!(message.is_ok(), "{name}: {message:?}");
+            kinds.insert(bytes[0]);
+        }
+        assert_eq!(kinds.into_iter().collect::<Vec<_>>(), b"BCDIMORTUY");
+    }
+
+    #[test]
+    fn every_truncation_of_a_message_is_an_error() {
+        for (name, bytes) in corpus() {
+            for end in 0..bytes.len() {
+                exercise(&bytes[..end]);
+                assert!(decoded(&bytes[..end]).0.is_err(), "{name} cut at {end}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_update_points_at_its_cells() {
+        let bytes = b"U\0\0\0\x07K\0\x02t\0\0\0\x011nN\0\x02t\0\0\0\x019u";
+        let (message, cells) = decoded(bytes);
+        assert_eq!(
+            message.unwrap(),
+            Message::Update {
+                relation: 7,
+                old: Some(Old::Key(Tuple {
+                    first_cell: 0,
+                    width: 2
+                })),
+                new: Tuple {
+                    first_cell: 2,
+                    width: 2
+                },
+            }
+        );
+        let expected = [
+            CellRange::value(13, 1),
+            CellRange::NULL,
+            CellRange::value(23, 1),
+            CellRange::UNAVAILABLE,
+        ];
+        assert_eq!(cells, expected);
+    }
+
+    #[test]
+    fn lengths_that_lie_are_errors() {
+        for bytes in [
+            &b"I\0\0\0\x01N\xff\xff"[..],
+            b"I\0\0\0\x01N\0\x01t\xff\xff\xff\xff",
+            b"T\xff\xff\xff\xff\0",
+            b"R\0\0\0\x01\0t\0f\xff\xff",
+        ] {
+            assert_eq!(decoded(bytes).0, Err(DecodeError::Truncated), "{bytes:?}");
+        }
+        assert_eq!(decoded(b"Z").0, Err(DecodeError::UnknownMessage(b'Z')));
+        assert_eq!(
+            decoded(b"I\0\0\0\x01N\0\x01b").0,
+            Err(DecodeError::UnknownCell(b'b'))
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes: Vec<u8>) {
+            exercise(&bytes);
+        }
+
+        #[test]
+        fn no_change_to_a_real_message_makes_it_panic(
+            pick: prop::sample::Index,
+            at: prop::sample::Index,
+            byte: u8,
+        ) {
+            let corpus = corpus();
+            let mut bytes = corpus[pick.index(corpus.len())].1.clone();
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+            exercise(&bytes);
+        }
+    }
+}

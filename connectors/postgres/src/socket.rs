@@ -51,13 +51,24 @@ impl Socket {
         let stream = TlsConnector::from(Arc::clone(&settings))
             .connect(name, stream)
             .await
-            .map_err(failed("agree on TLS"))?;
+            .map_err(tls_failed)?;
         Ok(Self::Tls(Box::new(stream)))
     }
 }
 
 fn failed(doing: &'static str) -> impl Fn(io::Error) -> WireError {
     move |cause| WireError::Io { doing, cause }
+}
+
+/// A certificate that is not accepted stays so until somebody acts; anything else may pass.
+fn tls_failed(cause: io::Error) -> WireError {
+    let inner = cause.get_ref().and_then(|inner| inner.downcast_ref());
+    match inner {
+        Some(error @ rustls::Error::InvalidCertificate(_)) => {
+            WireError::Unusable(format!("the server's certificate is not accepted: {error}"))
+        }
+        _ => failed("agree on TLS")(cause),
+    }
 }
 
 fn keep_alive(stream: &TcpStream) -> io::Result<()> {

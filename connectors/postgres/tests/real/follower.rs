@@ -50,7 +50,7 @@ pub(crate) struct Follower {
     batches: mpsc::Receiver<Batch>,
     recycle: mpsc::Sender<Batch>,
     acked: watch::Sender<Option<Position>>,
-    pub(crate) status: watch::Receiver<SourceStatus>,
+    _status: watch::Receiver<SourceStatus>,
     pub(crate) shutdown: CancellationToken,
     running: JoinHandle<Result<(), SourceError>>,
     shapes: HashMap<ShapeId, Arc<Shape>>,
@@ -63,7 +63,7 @@ pub(crate) struct Follower {
 }
 
 /// Owns the source, whether it remembers us or not; waits for a reader that was just killed.
-pub(crate) async fn own(source: &mut PostgresSource) -> Identity {
+pub(crate) async fn own(source: &mut impl Source) -> Identity {
     let deadline = tokio::time::Instant::now() + DEADLINE;
     loop {
         match source.own().await.unwrap() {
@@ -84,7 +84,15 @@ impl Follower {
         start: Start,
         tables: Vec<TableNeeds>,
     ) -> Self {
-        let mut source = PostgresSource::new(config, pipeline);
+        Self::with(PostgresSource::new(config, pipeline), start, tables).await
+    }
+
+    /// Any source of this connector.
+    pub(crate) async fn with(
+        mut source: impl Source + 'static,
+        start: Start,
+        tables: Vec<TableNeeds>,
+    ) -> Self {
         let identity = own(&mut source).await;
         let (out, batches, recycle) = batch_channel(2);
         let (acked, acked_receiver) = watch::channel(None);
@@ -103,7 +111,7 @@ impl Follower {
             batches,
             recycle,
             acked,
-            status,
+            _status: status,
             shutdown,
             running: tokio::spawn(async move { source.run(io).await }),
             shapes: HashMap::new(),
@@ -215,6 +223,15 @@ impl Follower {
         self.running.abort();
         let _ = self.running.await;
         self.identity
+    }
+
+    /// Acknowledges whatever comes, at once, until the source ends.
+    pub(crate) async fn acknowledge_until_it_ends(mut self) -> Result<(), SourceError> {
+        while let Some(batch) = self.batches.recv().await {
+            self.write_down(&batch);
+            self.ack(&self.last_commit);
+        }
+        self.running.await.unwrap()
     }
 
     /// Waits until it ends by itself, and why.

@@ -1,9 +1,9 @@
 //! The connector against real servers: what is streamed, what is refused, what keeps the link alive.
 
-// mod checking;
-// mod conformance;
+mod checking;
+mod conformance;
 mod follower;
-// mod link;
+mod link;
 mod server;
 mod states;
 mod streaming;
