@@ -49,7 +49,7 @@ enum Memory {
     /// Nothing: we hold the advisory lock of the slot's name.
     Nothing,
     /// The slot as it was just after we took it; the link streams.
-    Slot(SlotState),
+    Slot(Box<SlotState>),
 }
 
 impl PostgresSource {
@@ -104,7 +104,7 @@ impl PostgresSource {
         self.owned = Some(Owned {
             link,
             timeline,
-            memory: Memory::Slot(state),
+            memory: Memory::Slot(Box::new(state)),
         });
         Ok(Claim::Owned(identity))
     }

@@ -412,11 +412,17 @@ fn refused(body: &backend::ErrorResponseBody) -> WireError {
 }
 
 fn unsendable(cause: io::Error) -> WireError {
-    WireError::Unusable(format!("the settings do not fit a message: {cause}"))
+    WireError::Io {
+        doing: "put the settings into a message",
+        cause,
+    }
 }
 
 fn malformed(cause: io::Error) -> WireError {
-    WireError::Protocol(cause.to_string())
+    WireError::Io {
+        doing: "understand the server",
+        cause,
+    }
 }
 
 fn reading(cause: io::Error) -> WireError {

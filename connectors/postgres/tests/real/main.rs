@@ -1,5 +1,7 @@
 //! The connector against real servers: what is streamed, what is refused, what keeps the link alive.
 
+#![allow(clippy::unwrap_used, reason = "a test panics")]
+
 mod checking;
 mod conformance;
 mod follower;
