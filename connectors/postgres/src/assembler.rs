@@ -405,3 +405,142 @@ fn before_update(
         Some(old @ Old::Key(_)) => before_image(cells, announced, old),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn assembler(resume: u64) -> Assembler {
+        let keys = Keys::from([(TableName::new("public", "t"), vec!["id".to_owned()])]);
+        Assembler::new(keys, TypeNames::default(), resume, 0)
+    }
+
+    fn begin(final_lsn: u64) -> Vec<u8> {
+        [
+            b"B".as_slice(),
+            &final_lsn.to_be_bytes(),
+            &[0; 8],
+            &[0, 0, 0, 7],
+        ]
+        .concat()
+    }
+
+    fn commit(end_lsn: u64) -> Vec<u8> {
+        [b"C\0".as_slice(), &[0; 8], &end_lsn.to_be_bytes(), &[0; 8]].concat()
+    }
+
+    fn relation(oid: u8, name: &str) -> Vec<u8> {
+        let head = [b'R', 0, 0, 0, oid];
+        let column: &[u8] = b"\x01id\0\0\0\0\x17\xff\xff\xff\xff";
+        [
+            &head[..],
+            b"public\0",
+            name.as_bytes(),
+            b"\0d\0\x01",
+            column,
+        ]
+        .concat()
+    }
+
+    fn insert(oid: u8) -> Vec<u8> {
+        [b"I\0\0\0", [oid].as_slice(), b"N\0\x01t\0\0\0\x015"].concat()
+    }
+
+    fn feed(assembler: &mut Assembler, messages: &[Vec<u8>]) -> (Vec<String>, Option<u64>) {
+        let mut batch = Batch::default();
+        let mut idle = None;
+        for message in messages {
+            let start = batch.bytes.len();
+            batch.bytes.extend(message);
+            let end = batch.bytes.len();
+            idle = assembler.apply(&mut batch, start..end).unwrap().or(idle);
+        }
+        (shown(&batch), idle)
+    }
+
+    fn shown(batch: &Batch) -> Vec<String> {
+        let items = batch.items.iter().map(|item| match item {
+            Item::Shape(shape) => format!("shape {} {}", shape.id.0, shape.table),
+            Item::Begin(transaction) => format!("begin {}", transaction.position),
+            Item::Change(change) => format!("{} {}", change.op.as_str(), change.ordinal),
+            Item::Commit(commit) => format!("commit {}", commit.position),
+            Item::SnapshotEnd(_) => "end".to_owned(),
+        });
+        items.collect()
+    }
+
+    #[test]
+    fn a_transaction_before_the_position_is_dropped_whole_but_its_relations_stay_known() {
+        let mut assembler = assembler(100);
+        let old = [begin(99), relation(1, "t"), insert(1), commit(100)];
+        let (items, idle) = feed(&mut assembler, &old);
+        assert_eq!((items, idle), (vec!["shape 0 public.t".to_owned()], None));
+        let (items, _) = feed(&mut assembler, &[begin(100), insert(1), commit(120)]);
+        assert_eq!(items, ["begin 0/64", "insert 0", "commit 0/78"]);
+        assert_eq!(assembler.last_position(), 120);
+    }
+
+    #[test]
+    fn changes_of_unmapped_tables_only_count_and_an_empty_transaction_is_an_idle_position() {
+        let mut assembler = assembler(0);
+        let both = [
+            begin(10),
+            relation(1, "t"),
+            relation(2, "u"),
+            insert(2),
+            insert(1),
+            commit(20),
+        ];
+        let (items, _) = feed(&mut assembler, &both);
+        assert_eq!(
+            items,
+            ["shape 0 public.t", "begin 0/A", "insert 1", "commit 0/14"]
+        );
+        let (items, idle) = feed(&mut assembler, &[begin(30), insert(2), commit(40)]);
+        assert_eq!((items, idle), (Vec::new(), Some(40)));
+    }
+
+    #[test]
+    fn an_idle_position_never_comes_inside_a_transaction_or_twice() {
+        let mut assembler = assembler(0);
+        let mut batch = Batch::default();
+        feed(&mut assembler, &[begin(10)]);
+        assert!(!assembler.idle(&mut batch, 50), "a transaction is open");
+        feed(&mut assembler, &[commit(20)]);
+        assert!(assembler.idle(&mut batch, 50));
+        assert!(!assembler.idle(&mut batch, 50), "no news");
+        assert_eq!(shown(&batch), ["commit 0/32"]);
+    }
+
+    #[test]
+    fn a_relation_sent_again_keeps_its_shape_and_a_changed_one_gets_a_new_one() {
+        let mut assembler = assembler(0);
+        let renamed = b"\x01nr\0\0\0\0\x17\xff\xff\xff\xff";
+        let changed = [b"R\0\0\0\x01public\0t\0d\0\x01".as_slice(), renamed].concat();
+        let story = [begin(10), relation(1, "t"), relation(1, "t"), changed];
+        let (items, _) = feed(&mut assembler, &story);
+        assert_eq!(items, ["shape 0 public.t", "shape 1 public.t"]);
+    }
+
+    #[test]
+    fn what_the_protocol_does_not_allow_is_an_error() {
+        for story in [
+            vec![insert(1)],
+            vec![commit(1)],
+            vec![begin(1), begin(2)],
+            vec![begin(1), insert(1)],
+            vec![begin(1), relation(1, "t"), b"I\0\0\0\x01N\0\x02nn".to_vec()],
+        ] {
+            let mut assembler = assembler(0);
+            let mut batch = Batch::default();
+            let verdicts = story.iter().map(|message| {
+                let start = batch.bytes.len();
+                batch.bytes.extend(message);
+                let end = batch.bytes.len();
+                assembler.apply(&mut batch, start..end).is_ok()
+            });
+            let verdicts: Vec<bool> = verdicts.collect();
+            assert_eq!(verdicts.last(), Some(&false), "{story:?}");
+        }
+    }
+}
