@@ -102,11 +102,9 @@ impl Bench {
         let first_cell = u32::try_from(batch.cells.len()).unwrap();
         for column in &self.shape.columns {
             match cells.iter().find(|(name, _)| *name == column.name) {
-                Some((_, C::V(value))) => batch.push_value(value.as_bytes()),
-                Some((_, C::Null)) => batch.cells.push(rowbridge_api::CellRange::NULL),
-                Some((_, C::Gone)) | None => {
-                    batch.cells.push(rowbridge_api::CellRange::UNAVAILABLE)
-                }
+                Some((_, V(value))) => batch.push_value(value.as_bytes()),
+                Some((_, Null)) => batch.cells.push(rowbridge_api::CellRange::NULL),
+                Some((_, Gone)) | None => batch.cells.push(rowbridge_api::CellRange::UNAVAILABLE),
             }
         }
         Image::Row { first_cell }
@@ -517,7 +515,7 @@ fn every_header_of_an_event() {
             format!("{name}: {}", String::from_utf8_lossy(value))
         })
         .collect();
-    insta::assert_snapshot!(headers.join("\n"), @"");
+    insta::assert_snapshot!(headers.join("\n"));
 }
 
 #[test]
@@ -532,7 +530,7 @@ fn a_structured_envelope_holds_everything_in_its_value() {
         .evaluator
         .bind(&Arc::new(bench.shape.clone()), &Position::new(1))
         .unwrap();
-    insta::assert_snapshot!(bench.run(Op::Insert, None, Some(ROW)).join("\n"), @"");
+    insta::assert_snapshot!(bench.run(Op::Insert, None, Some(ROW)).join("\n"));
 }
 
 #[test]
@@ -556,4 +554,23 @@ fn event_ids_do_not_depend_on_other_rules() {
         alone,
         id(&[rule("on = \"insert\"\n"), rule("on = \"insert\"\n")].concat())
     );
+}
+
+/// The shipped pack compiles without a word.
+#[test]
+fn the_airline_pack_compiles() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("mappings/airline");
+    let file = |name: &str| SourceFile {
+        name: name.to_owned(),
+        text: std::fs::read_to_string(root.join(name)).unwrap(),
+    };
+    let pack = Pack {
+        mapping: file("mapping.toml"),
+        schema: file("schema.toml"),
+        params: toml::Table::new(),
+    };
+    let (mapping, warnings) =
+        Mapping::compile(&pack).unwrap_or_else(|all| panic!("{}", all.render(Colour::Never)));
+    assert_eq!(warnings.render(Colour::Never), "");
+    assert_eq!(mapping.topics().len(), 3);
 }
