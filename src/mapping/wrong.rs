@@ -97,6 +97,6 @@ wrong_files! {
 #[test]
 fn everything_is_said_at_once() {
     let text = format!("{HEAD}{EVENT}chnaged = 1\nkey = \"{{pnnr}}\"\nwhen = \"$.row.fare > 'x'\"");
-    let all = Mapping::compile(&pack(&text)).unwrap_err();
+    let all = Mapping::compile(&pack(&text)).expect_err("three mistakes");
     assert_eq!(all.lines().count(), 3);
 }
