@@ -217,9 +217,7 @@ fn write_default(default: Option<&[u8]>, out: &mut Vec<u8>) -> Written {
 }
 
 #[cold]
-fn in_field(field: &Field, fault: Fault) -> Fault {
-    Fault {
-        problem: format!("field `{}`: {}", field.name, fault.problem),
-        ..fault
-    }
+fn in_field(field: &Field, mut fault: Fault) -> Fault {
+    fault.problem = format!("field `{}`: {}", field.name, fault.problem);
+    fault
 }

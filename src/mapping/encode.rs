@@ -367,6 +367,6 @@ fn write_hex(number: u64, digits: usize, out: &mut Vec<u8>) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let needed = (u64::BITS - number.leading_zeros()).div_ceil(4) as usize;
     for digit in (0..digits.max(needed)).rev() {
-        out.push(DIGITS[(number >> (digit * 4)) as usize & 0xF]);
+        out.push(DIGITS[usize::from((number >> (digit * 4)).to_le_bytes()[0] & 0xF)]);
     }
 }

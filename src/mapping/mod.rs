@@ -27,6 +27,8 @@ mod schema;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests;
+#[cfg(test)]
+mod wrong;
 
 use rowbridge_api::{Column, Identity, Shape, ShapeId, State, TableName, TableNeeds};
 

@@ -111,7 +111,7 @@ pub(super) fn compile_part(
     if !text.value[range.clone()].starts_with('$') {
         let word = &text.value[range.clone()];
         scope.error(
-            Diagnostic::error(text.part(range.clone()), format!("`{word}` is not a path"))
+            Diagnostic::error(text.part(range), format!("`{word}` is not a path"))
                 .label("a path starts with `$`")
                 .hint(format!("did you mean `$.row.{word}`?")),
         );
@@ -164,6 +164,14 @@ pub(super) fn resolve(
         text.part(range.clone())
     };
     let names: Vec<Option<&str>> = segments.iter().map(name_of).collect();
+    if let Some(index) = misread(text, &names, place) {
+        scope.error(
+            Diagnostic::error(at(index), "a name has no blanks in it")
+                .label("an operator may be missing")
+                .hint(super::condition_hint(&text.value)),
+        );
+        return None;
+    }
     let Some(Some(first)) = names.first().copied() else {
         scope.error(
             Diagnostic::error(
@@ -228,6 +236,15 @@ pub(super) fn resolve(
     let inner = inner(scope, slot, &segments[2..], || at(2))?;
     scope.reads(slot, side);
     Some(Place::Cell(CellPath { side, slot, inner }))
+}
+
+/// The name that the parser read over blanks: its grammar allows them inside a name, RFC 9535 does not.
+fn misread(text: &Text, names: &[Option<&str>], place: &PathPlace) -> Option<usize> {
+    names.iter().zip(&place.names).position(|(name, range)| {
+        let written = text.value.get(range.clone()).unwrap_or_default();
+        let quoted = written.trim_start().starts_with(['\'', '"']);
+        !quoted && name.is_some_and(|name| name != written)
+    })
 }
 
 /// The parts of a change document.

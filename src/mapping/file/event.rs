@@ -107,7 +107,8 @@ impl EventDecl {
         table.only_keys("[[event]]", EVENT_KEYS, LATER_KEYS);
         let transaction = table.has("transaction");
         for (key, example) in [("type", "SeatReassigned"), ("table", "segment")] {
-            if !table.has(key) && !(key == "table" && transaction) {
+            let implied = key == "table" && transaction;
+            if !table.has(key) && !implied {
                 table.report().push(
                     Diagnostic::error(table.at, format!("this event needs `{key}`"))
                         .hint(format!("{key} = \"{example}\"")),

@@ -1,7 +1,7 @@
 //! What stands on the right of a field in `data`, `headers` and `object`.
 
 use super::reader::{Node, Table, Text};
-use crate::mapping::diagnostic::{At, Diagnostic, one_of};
+use crate::mapping::diagnostic::{Diagnostic, one_of};
 use crate::mapping::file::{event, plain};
 
 /// One field: a name and how to make its value.
@@ -47,7 +47,6 @@ pub(in crate::mapping) enum Otherwise {
 #[derive(Clone, Debug)]
 pub(in crate::mapping) struct Const {
     pub(in crate::mapping) json: String,
-    pub(in crate::mapping) at: At,
 }
 
 /// The keys that say what a value is made from.
@@ -75,9 +74,8 @@ fn read_value(name: &Text, node: &Node<'_>) -> Option<ValueDecl> {
     if let Some(table) = table.as_ref().filter(|table| has_from(table)) {
         return read_table_value(name, node, table);
     }
-    let language_key = |key: &&str| *key == name.value;
     let keys = event::EVENT_KEYS.iter().chain(event::LATER_KEYS);
-    if keys.clone().any(|key| language_key(&key)) {
+    if keys.clone().any(|key| *key == name.value) {
         node.report().push(
             Diagnostic::error(name.at, format!("`{}` is read as a field here", name.value))
                 .label("TOML puts it into the table above")
@@ -199,7 +197,6 @@ fn read_map(node: &Node<'_>, table: &Table<'_>) -> Option<From> {
             Some(text) if text.value == "error" => Otherwise::Error,
             Some(text) if text.value == "null" => Otherwise::Value(Const {
                 json: "null".to_owned(),
-                at: text.at,
             }),
             Some(text) if text.value.starts_with('$') => {
                 node.report().push(
@@ -226,7 +223,6 @@ fn read_map(node: &Node<'_>, table: &Table<'_>) -> Option<From> {
 fn literal(node: &Node<'_>) -> Const {
     Const {
         json: json(&plain(node.value)).to_string(),
-        at: node.at,
     }
 }
 

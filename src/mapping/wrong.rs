@@ -1,0 +1,102 @@
+//! Mappings that are wrong, one mistake each, and what people read about it (see `snapshots/`).
+
+use super::tests::{HEAD, pack};
+use super::{Colour, Mapping, Pack};
+
+/// What compiling says.
+fn said(pack: &Pack) -> String {
+    match Mapping::compile(pack) {
+        Ok((_, warnings)) => warnings.render(Colour::Never),
+        Err(all) => all.render(Colour::Never),
+    }
+}
+
+/// An event that is right but for what follows.
+const EVENT: &str = "[[event]]\ntype = \"E\"\ntable = \"segment\"\ntopic = \"inventory\"\n";
+
+macro_rules! wrong_events {
+    ($($name:ident: $rest:expr,)*) => {$(
+        #[test]
+        fn $name() {
+            let pack = pack(&format!("{HEAD}{EVENT}{}", $rest));
+            insta::assert_snapshot!(said(&pack));
+        }
+    )*};
+}
+
+macro_rules! wrong_files {
+    ($($name:ident: $text:expr,)*) => {$(
+        #[test]
+        fn $name() {
+            insta::assert_snapshot!(said(&pack(&$text)));
+        }
+    )*};
+}
+
+wrong_events! {
+    unknown_key: "chnaged = [\"seat_no\"]",
+    unknown_column_in_changed: "changed = [\"seat_nr\"]",
+    unknown_column_in_a_path: "[event.data]\nseat = \"$.row.seat\"",
+    unknown_column_in_a_condition: "when = \"$.row.status == 'A' && $.row.farre > 5\"",
+    unknown_column_in_a_template: "key = \"{flight}/{cabin}\"",
+    unknown_part_of_a_change: "[event.data]\nseat = \"$.now.seat_no\"",
+    unknown_parameter: "only = { status = \"chanels\" }",
+    unknown_operation: "on = \"updated\"",
+    unknown_conversion: "[event.data]\nfare = { path = \"$.row.fare\", as = \"int\" }",
+    unknown_image: "on = \"update\"\nimage = \"old\"",
+    wrong_type_of_a_value: "changed = 5\ntombstone = \"yes\"",
+    bad_path: "[event.data]\nseat = \"$.row.seat-no\"",
+    bad_condition_single_equals: "when = \"$.row.status = 'OPEN'\"",
+    bad_condition_words: "when = \"$.row.status == 'A' and $.row.fare > 5\"",
+    bad_condition_is_null: "when = \"$.row.status is null\"",
+    bad_regular_expression: "when = \"match($.row.status, '[A')\"",
+    unclosed_template: "key = \"{flight_no/{cabin}\"",
+    a_column_where_a_path_is_wanted: "[event.data]\nseat = \"seat_no\"",
+    a_bare_literal: "[event.data]\nn = 5",
+    misplaced_keys: "[event.data]\nseat = \"$.row.seat_no\"\nkey = \"{pnr}\"\ntombstone = true",
+    literal_of_another_type: "when = \"$.row.fare > 'cheap' && $.row.status == 5\"",
+    columns_that_do_not_compare: "when = \"$.row.fare == $.row.status\"",
+    a_document_path_into_text: "[event.data]\ncity = \"$.row.status.city\"",
+    a_whole_image_as_a_value: "[event.data]\nrow = \"$.after\"",
+    a_delta_of_text: "changed = [\"status\"]\n[event.data]\nd = { delta = \"status\" }",
+    an_impossible_conversion: "[event.data]\nd = { path = \"$.row.departure_date\", as = \"boolean\" }",
+    changed_with_insert: "on = [\"insert\", \"update\"]\nchanged = [\"seat_no\"]",
+    before_image_on_insert: "on = \"insert\"\nimage = \"before\"",
+    truncate_without_a_key: "on = \"truncate\"",
+    tombstone_with_data: "on = \"delete\"\ntombstone = true\n[event.data]\nseat = \"$.row.seat_no\"",
+    a_header_of_cloud_events: "headers = { ce_id = \"$.row.pnr\" }",
+    a_time_that_is_none: "time = \"$.row.pnr\"",
+    not_yet_lookup: "[event.lookup.flight]\ntable = \"segment\"",
+    not_yet_each: "each = \"$.after.tags\"",
+    not_yet_transition: "transition = { of = \"stay\", to = \"Departure\" }",
+    not_yet_reverts: "reverts = \"E\"",
+    not_yet_transaction: "[event.transaction]\nby = \"pnr\"",
+    not_yet_field_privacy: "[event.data]\nemail = { path = \"$.row.pnr\", privacy = \"hash\" }",
+    warning_before_on_inserts: "when = \"$.before.status != 'A'\"",
+    warning_existence_of_a_column: "when = \"$.row.seat_no\"",
+    warning_constant_key: "key = \"all\"",
+}
+
+wrong_files! {
+    toml_syntax: format!("{HEAD}[[event]\ntype = \"E\""),
+    unknown_table: format!("{HEAD}{}", EVENT.replace("\"segment\"", "\"segmnt\"")),
+    unknown_topic: format!("{HEAD}{}", EVENT.replace("\"inventory\"", "\"travel.inventory\"")),
+    no_topic: format!("{HEAD}{}", EVENT.replace("topic = \"inventory\"\n", "")),
+    no_type: format!("{HEAD}{}", EVENT.replace("type = \"E\"\n", "")),
+    one_pair_of_brackets: format!("{HEAD}{}", EVENT.replace("[[event]]", "[event]")),
+    no_mapping_table: EVENT,
+    two_names_for_one_table: HEAD.replace("[topics.", "other = \"public.segments\"\n[topics."),
+    a_table_without_schema: HEAD.replace("segment = ", "segmant = "),
+    a_bad_retention: format!("{HEAD}retention = \"7 days\"\ncleanup = \"compacted\""),
+    not_yet_lifecycle: format!("{HEAD}[lifecycle.stay]\ntable = \"segment\""),
+    not_yet_privacy: format!("{HEAD}[privacy]\ndefault = \"deny\""),
+    not_yet_index: HEAD.replace("\"public.segments\"", "{ name = \"public.segments\", index = [[\"pnr\"]] }"),
+    defaults_of_no_table: format!("{HEAD}[defaults.segmant]\nkey = \"{{pnr}}\""),
+}
+
+#[test]
+fn everything_is_said_at_once() {
+    let text = format!("{HEAD}{EVENT}chnaged = 1\nkey = \"{{pnnr}}\"\nwhen = \"$.row.fare > 'x'\"");
+    let all = Mapping::compile(&pack(&text)).expect_err("three mistakes");
+    assert_eq!(all.lines().count(), 3);
+}
