@@ -64,7 +64,7 @@ pub(super) struct Mapper {
 /// The transaction whose changes are arriving.
 struct Open {
     transaction: Transaction,
-    /// Changes of it that are done.
+    /// Changes of it that are done, by their ordinals: what the source does not send counts too.
     done: u64,
     /// The last of them, while it is in the batch at hand.
     last: Option<Change>,
@@ -140,7 +140,7 @@ impl Mapper {
             .get(change.shape.0 as usize)
             .ok_or_else(|| protocol_violation("a change before its shape"))?;
         if self.replay.skips(shape, batch, change)? {
-            open.done += 1;
+            open.done = change.ordinal + 1;
             open.last = Some(*change);
             return Ok(());
         }
@@ -153,7 +153,7 @@ impl Mapper {
             out.headers.truncate(headers_before);
             return Err(stop);
         }
-        open.done += 1;
+        open.done = change.ordinal + 1;
         open.last = Some(*change);
         out.changes += 1;
         meter.change(change.shape, change.op);

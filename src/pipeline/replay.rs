@@ -15,15 +15,15 @@ use crate::sink::Cursor;
 /// What is still to be skipped.
 pub(super) struct Replay {
     cursor: Option<Cursor>,
-    /// Changes of the split transaction that went by, once it began.
-    gone_by: Option<u64>,
+    /// Whether the split transaction has begun again.
+    begun: bool,
 }
 
 impl Replay {
     pub(super) const fn new(cursor: Option<Cursor>) -> Self {
         Self {
             cursor,
-            gone_by: None,
+            begun: false,
         }
     }
 
@@ -43,7 +43,7 @@ impl Replay {
                 &format!("the source went on with the transaction at {transaction}"),
             ));
         }
-        self.gone_by = Some(0);
+        self.begun = true;
         Ok(())
     }
 
@@ -55,25 +55,24 @@ impl Replay {
         batch: &Batch,
         change: &Change,
     ) -> Result<bool, Stop> {
-        let (Some(cursor), Some(gone_by)) = (&self.cursor, &mut self.gone_by) else {
+        let Some(cursor) = self.cursor.as_ref().filter(|_| self.begun) else {
             return Ok(false);
         };
-        *gone_by += 1;
-        if *gone_by < cursor.skip {
+        if change.ordinal + 1 < cursor.skip {
             return Ok(true);
         }
-        if witness(shape, batch, change) != cursor.witness {
-            return Err(diverged(
-                cursor,
-                &format!(
-                    "its change number {} is not the one that was published",
-                    cursor.skip
-                ),
-            ));
+        // The last published change itself does not come when a new mapping no longer wants its table.
+        let is_last = change.ordinal + 1 == cursor.skip;
+        if is_last && witness(shape, batch, change) != cursor.witness {
+            let what = format!(
+                "its change number {} is not the one that was published",
+                cursor.skip
+            );
+            return Err(diverged(cursor, &what));
         }
         self.cursor = None;
-        self.gone_by = None;
-        Ok(!planted::skip_off_by_one())
+        self.begun = false;
+        Ok(is_last && !planted::skip_off_by_one())
     }
 
     /// A transaction (or an idle stretch) ended at `position`: a split transaction cannot lie behind it.
@@ -81,7 +80,7 @@ impl Replay {
         let Some(cursor) = &self.cursor else {
             return Ok(());
         };
-        if self.gone_by.is_some() {
+        if self.begun {
             return Err(diverged(
                 cursor,
                 "it ended before the changes that were published",
