@@ -13,7 +13,7 @@ use super::{FAILED, peers};
 use crate::config::{Config, SinkConfig, SourceConfig};
 use crate::health::Health;
 use crate::http::Server;
-use crate::mapping::Mapping;
+use crate::mapping::{Colour, Mapping};
 use crate::metrics::Metrics;
 use crate::pack;
 use crate::pipeline::{self, Meters, Plan};
@@ -52,9 +52,8 @@ pub(crate) async fn run(config: Config) -> Result<ExitCode> {
 fn compile(config: &Config) -> Result<Mapping> {
     let (mapping, warnings) =
         Mapping::compile(&pack::read(&config.mapping, config.params.clone())?)?;
-    let warnings = warnings.to_string();
     if !warnings.is_empty() {
-        tracing::warn!("{warnings}");
+        tracing::warn!("{}", warnings.render(Colour::Never));
     }
     Ok(mapping)
 }
