@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -119,7 +119,20 @@ pub fn follow(
 
 /// A consumer that starts at the beginning of every partition; nothing without the topic.
 fn assigned(brokers: &str, topic: &str, isolation: &str) -> Result<Option<BaseConsumer>> {
-    let consumer: BaseConsumer = ClientConfig::new()
+    let consumer = consumer(brokers, isolation)?;
+    let mut list = TopicPartitionList::new();
+    for partition in partitions(&consumer, topic)? {
+        list.add_partition_offset(topic, partition, Offset::Beginning)?;
+    }
+    if list.count() == 0 {
+        return Ok(None);
+    }
+    consumer.assign(&list)?;
+    Ok(Some(consumer))
+}
+
+fn consumer(brokers: &str, isolation: &str) -> Result<BaseConsumer> {
+    let consumer = ClientConfig::new()
         .set("bootstrap.servers", brokers)
         .set("group.id", "rowbridge-testbed")
         .set("enable.auto.commit", "false")
@@ -127,20 +140,17 @@ fn assigned(brokers: &str, topic: &str, isolation: &str) -> Result<Option<BaseCo
         .set("fetch.wait.max.ms", "10")
         .set("isolation.level", isolation)
         .create()?;
+    Ok(consumer)
+}
+
+/// The partitions of `topic`; none without the topic.
+fn partitions(consumer: &BaseConsumer, topic: &str) -> Result<Vec<i32>> {
     let metadata = consumer.fetch_metadata(Some(topic), REQUEST_DEADLINE)?;
-    let mut list = TopicPartitionList::new();
-    for partition in metadata
+    let partitions = metadata
         .topics()
         .iter()
-        .flat_map(|topic| topic.partitions())
-    {
-        list.add_partition_offset(topic, partition.id(), Offset::Beginning)?;
-    }
-    if list.count() == 0 {
-        return Ok(None);
-    }
-    consumer.assign(&list)?;
-    Ok(Some(consumer))
+        .flat_map(|topic| topic.partitions());
+    Ok(partitions.map(|partition| partition.id()).collect())
 }
 
 fn event(message: &BorrowedMessage<'_>) -> Result<Event> {
@@ -167,7 +177,8 @@ fn event(message: &BorrowedMessage<'_>) -> Result<Event> {
 /// Asks for the offsets up to which a topic's partitions can be read.
 pub struct EndOffsets {
     consumer: BaseConsumer,
-    partitions: TopicPartitionList,
+    topic: String,
+    partitions: Vec<i32>,
 }
 
 impl EndOffsets {
@@ -188,31 +199,29 @@ impl EndOffsets {
     }
 
     fn new(brokers: &str, topic: &str, isolation: &str) -> Result<Self> {
-        let consumer = assigned(brokers, topic, isolation)?
-            .with_context(|| format!("{topic} does not exist"))?;
-        let mut partitions = consumer.assignment()?;
-        consumer.unassign()?;
-        // A timestamp of -1 asks for the end (Kafka protocol, ListOffsets).
-        partitions.set_all_offsets(Offset::End)?;
+        let consumer = consumer(brokers, isolation)?;
+        let partitions = partitions(&consumer, topic)?;
+        ensure!(!partitions.is_empty(), "{topic} does not exist");
         Ok(Self {
             consumer,
+            topic: topic.to_owned(),
             partitions,
         })
     }
 
-    /// The offsets now, by partition; one request for all of them.
+    /// The offsets now, by partition; one request each (asking for all at once by `offsets_for_times`
+    /// leaves librdkafka 2.12 unable to close the client).
     ///
     /// # Errors
     /// The broker does not answer in time.
     pub fn read(&self) -> Result<BTreeMap<i32, i64>> {
-        let ends = self
-            .consumer
-            .offsets_for_times(self.partitions.clone(), REQUEST_DEADLINE)?;
-        Ok(ends
-            .elements()
-            .iter()
-            .map(|end| (end.partition(), end.offset().to_raw().unwrap_or(-1)))
-            .collect())
+        let end = |partition: &i32| {
+            let (_, end) =
+                self.consumer
+                    .fetch_watermarks(&self.topic, *partition, REQUEST_DEADLINE)?;
+            Ok((*partition, end))
+        };
+        self.partitions.iter().map(end).collect()
     }
 }
 
