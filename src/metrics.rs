@@ -100,20 +100,10 @@ impl Metrics {
     pub fn new(event_types: &[String], health: Health) -> Self {
         let mut registry = Registry::with_prefix("rowbridge");
         let live = Arc::new(Live::new(health));
-        let visible = Histogram::new(VISIBLE_SECONDS);
-        registry.register(
-            "commit_to_visible_seconds",
-            "From the commit in the source to the commit in Kafka",
-            visible.clone(),
-        );
+        let visible = visible(&mut registry);
         let changes = Family::default();
         registry.register("changes", "Source changes received", changes.clone());
-        let build = [("version", env!("CARGO_PKG_VERSION"))];
-        registry.register(
-            "build",
-            "What this process was built from",
-            Info::new(build.to_vec()),
-        );
+        register_build(&mut registry);
         let metrics = Self {
             events: by_label(
                 &mut registry,
@@ -289,6 +279,25 @@ fn named<const N: usize>(
     let family = Family::<Label, Counter>::default();
     registry.register(name, help, family.clone());
     values.map(|value| family.get_or_create_owned(&[(label, value.to_owned())]))
+}
+
+fn visible(registry: &mut Registry) -> Histogram {
+    let histogram = Histogram::new(VISIBLE_SECONDS);
+    registry.register(
+        "commit_to_visible_seconds",
+        "From the commit in the source to the commit in Kafka",
+        histogram.clone(),
+    );
+    histogram
+}
+
+fn register_build(registry: &mut Registry) {
+    let build = [("version", env!("CARGO_PKG_VERSION"))];
+    registry.register(
+        "build",
+        "What this process was built from",
+        Info::new(build.to_vec()),
+    );
 }
 
 fn gauge(registry: &mut Registry, name: &str, help: &str) -> Gauge {

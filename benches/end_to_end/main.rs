@@ -8,6 +8,8 @@
 //! rate, open loop, and reports the time from the commit's answer to a `read_committed` consumer, beside a
 //! bare replication client on a second slot. Everything published is read back and counted.
 
+#![expect(clippy::print_stderr, reason = "progress is told beside the results")]
+
 mod backlog;
 mod drain;
 mod floor;
@@ -75,7 +77,7 @@ fn arguments() -> Result<Arguments> {
                 parsed.scale = words
                     .next()
                     .context("--scale wants a percentage")?
-                    .parse()?
+                    .parse()?;
             }
             name if WORKLOADS.contains(&name) => parsed.workloads.push(name.to_owned()),
             other => bail!("unknown argument {other}; workloads are {WORKLOADS:?}"),

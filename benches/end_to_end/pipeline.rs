@@ -7,9 +7,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use rowbridge_testbed::http;
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
 use crate::Servers;
@@ -90,7 +89,7 @@ impl Process {
 
     pub(crate) async fn ready(&mut self) -> Result<()> {
         let started = Instant::now();
-        while !is_ready(&self.http).await {
+        while !http::is_ready(&self.http).await {
             if self.child.try_wait()?.is_some() || started.elapsed() > DEADLINE {
                 bail!("rowbridge did not become ready:\n{}", self.log());
             }
@@ -110,19 +109,4 @@ impl Process {
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
-}
-
-async fn is_ready(http: &str) -> bool {
-    let answer = async {
-        let mut stream = TcpStream::connect(http).await?;
-        stream
-            .write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-            .await?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await?;
-        std::io::Result::Ok(answer)
-    };
-    answer
-        .await
-        .is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
 }

@@ -8,9 +8,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use rowbridge_testbed::http;
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -53,7 +52,7 @@ impl Daemon {
     /// Waits until `/readyz` answers 200.
     pub(crate) async fn ready(&mut self) -> Result<()> {
         let started = Instant::now();
-        while !is_ready(&self.http).await {
+        while !http::is_ready(&self.http).await {
             if let Some(status) = self.child.try_wait()? {
                 bail!("the daemon ended with {status}:\n{}", self.log());
             }
@@ -134,21 +133,6 @@ fn readme_config() -> Result<&'static str> {
         .split_once("```")
         .context("README.md's configuration ends")?;
     Ok(config)
-}
-
-async fn is_ready(http: &str) -> bool {
-    let answer = async {
-        let mut stream = TcpStream::connect(http).await?;
-        stream
-            .write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-            .await?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await?;
-        std::io::Result::Ok(answer)
-    };
-    answer
-        .await
-        .is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
 }
 
 /// Waits until the slot acknowledged everything that is committed now.

@@ -7,6 +7,12 @@
 //!
 //! `--keep` leaves everything running and prints where it is.
 
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "the story is told on the terminal"
+)]
+
 mod daemon;
 mod kill;
 mod ledger;

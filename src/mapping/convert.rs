@@ -301,7 +301,6 @@ fn bytes<'a>(value: &'a Value<'_>) -> Result<&'a [u8], Problem> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test")]
 mod tests {
     use super::*;
 

@@ -1,5 +1,7 @@
 //! The commands that need no server, run as people run them: arguments, streams and exit codes.
 
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 mod airline_rules;
 mod dry_run;
 mod test_command;

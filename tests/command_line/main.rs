@@ -1,5 +1,7 @@
 //! The built binary: exit codes, and what goes to which stream.
 
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 use std::path::Path;
 use std::process::{Command, Output};
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use rowbridge_testbed::{Kafka, PgVersion, Postgres};
+use rowbridge_testbed::{Kafka, PgVersion, Postgres, http};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
@@ -205,7 +205,7 @@ impl Daemon {
                     self.log()
                 );
             }
-            if matches!(self.get("/readyz").await, Ok((200, _))) {
+            if self.is_ready().await {
                 return Ok(());
             }
             if started.elapsed() > SOON {
@@ -236,32 +236,11 @@ impl Daemon {
     }
 
     pub(crate) async fn is_ready(&self) -> bool {
-        matches!(self.get("/readyz").await, Ok((200, _)))
+        http::is_ready(&self.http).await
     }
 
     pub(crate) async fn get(&self, path: &str) -> Result<(u16, String)> {
-        use tokio::io::{AsyncReadExt, AsyncWriteExt};
-        let mut stream = tokio::net::TcpStream::connect(&self.http).await?;
-        stream
-            .write_all(
-                format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-                    .as_bytes(),
-            )
-            .await?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await?;
-        let status = answer
-            .split(' ')
-            .nth(1)
-            .and_then(|code| code.parse().ok())
-            .context("an HTTP status")?;
-        Ok((
-            status,
-            answer
-                .split_once("\r\n\r\n")
-                .map(|(_, body)| body.to_owned())
-                .unwrap_or_default(),
-        ))
+        http::get(&self.http, path).await
     }
 
     /// A metric's value by its full name with labels.

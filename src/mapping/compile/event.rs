@@ -5,22 +5,24 @@ use std::collections::BTreeMap;
 
 use rowbridge_api::{Kind, Op, OpSet};
 
-use super::{Known, ResolvedParam, ResolvedTable, find_topic, topic_names, unknown_table, value};
+use super::{
+    Known, ResolvedParam, ResolvedTable, find_topic, key, topic_names, unknown_table, value,
+};
 use crate::event::{EVENT_HEADERS, HeaderId, TopicId};
+use crate::mapping::Topic;
 use crate::mapping::diagnostic::{Diagnostic, Report, line_and_column, one_of};
 use crate::mapping::expression::column::{self, ColumnPath};
 use crate::mapping::expression::literal::Written;
 use crate::mapping::expression::path::{Place, PlaceType};
-use crate::mapping::expression::template::{self, Template};
+use crate::mapping::expression::template;
 use crate::mapping::expression::{Reads, Scope, condition};
 use crate::mapping::file::MappingFile;
 use crate::mapping::file::event::{ChangedDecl, CheckDecl, Clauses, EventDecl};
 use crate::mapping::file::reader::Text;
 use crate::mapping::file::value::{FieldDecl, From};
 use crate::mapping::rule::{
-    Body, Changed, Check, Guard, HeaderValue, Key, Only, OwnHeader, RowImage, Rule, Side,
+    Body, Changed, Check, Guard, HeaderValue, Only, OwnHeader, RowImage, Rule, Side,
 };
-use crate::mapping::{Cleanup, Topic};
 
 /// Every rule of the mapping, and what came up on the way.
 pub(super) struct CompiledEvents {
@@ -141,7 +143,7 @@ impl<'a> EventCompiler<'a> {
             .map(|decl| check(scope, decl))
             .collect::<Vec<_>>();
         let topic = self.topic(event, clauses);
-        let key = key(scope, event, clauses, topic.map(|(_, topic)| topic));
+        let key = key::compile(scope, event, clauses, topic.map(|(_, topic)| topic));
         let subject = clauses
             .subject
             .as_ref()
@@ -470,90 +472,6 @@ fn time(scope: &Scope<'_>, text: &Text) -> Option<Place> {
         return None;
     }
     Some(place)
-}
-
-fn key(
-    scope: &Scope<'_>,
-    event: &EventDecl,
-    clauses: &Clauses,
-    topic: Option<&Topic>,
-) -> Option<Key> {
-    let truncates = scope.ops.contains(Op::Truncate);
-    if let Some(flag) = clauses.broadcast.filter(|flag| flag.on) {
-        let compacts = |topic: &Topic| {
-            matches!(
-                topic.cleanup,
-                Some(Cleanup::Compact | Cleanup::CompactDelete)
-            )
-        };
-        if topic.is_some_and(compacts) {
-            scope.error(
-                Diagnostic::error(flag.at, "a broadcast to a compacted topic")
-                    .label("Kafka refuses records without a key there")
-                    .hint("a constant key, or another topic"),
-            );
-            return None;
-        }
-        if let Some(own) = &event.clauses.key {
-            scope.error(
-                Diagnostic::error(own.at, "a broadcast has no key")
-                    .label("goes to every partition")
-                    .hint("leave out `key` or `broadcast`"),
-            );
-            return None;
-        }
-        return Some(Key::Broadcast);
-    }
-    let template = clauses
-        .key
-        .as_ref()
-        .map(|text| (text, template::compile(scope, text)));
-    let constant =
-        |template: &Option<Template>| template.as_ref().is_some_and(Template::is_constant);
-    if truncates
-        && !template
-            .as_ref()
-            .is_some_and(|(_, template)| constant(template))
-    {
-        let at = template.as_ref().map_or(event.at, |(text, _)| text.at);
-        if template
-            .as_ref()
-            .is_none_or(|(_, template)| template.is_some())
-        {
-            scope.error(
-                Diagnostic::error(at, "a truncate has no row to make a key from")
-                    .hint("broadcast = true, or a constant key such as key = \"all\""),
-            );
-        }
-        return None;
-    }
-    if let Some((text, template)) = template {
-        if constant(&template) && !truncates {
-            scope.error(
-                Diagnostic::warning(text.at, "every event of this rule has the same key")
-                    .label("all of them go to one partition")
-                    .hint("key = \"{id}\""),
-            );
-        }
-        return template.map(Key::Template);
-    }
-    if scope.table.key.is_empty() {
-        scope.error(
-            Diagnostic::error(
-                event.at,
-                "this event has no key, and its table declares none",
-            )
-            .hint(format!(
-                "key = \"{{id}}\" here, or key = [\"id\"] in [{}] of schema.toml",
-                scope.table.short
-            )),
-        );
-        return None;
-    }
-    for slot in &scope.table.key {
-        scope.reads(*slot, Side::Row);
-    }
-    Some(Key::OfTable)
 }
 
 fn body(scope: &Scope<'_>, event: &EventDecl, clauses: &Clauses) -> Option<Body> {

@@ -1,6 +1,7 @@
 //! From files to a [`Mapping`]: resolves names to numbers and reports everything that is wrong.
 
 mod event;
+mod key;
 mod needs;
 mod value;
 

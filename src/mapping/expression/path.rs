@@ -183,17 +183,7 @@ pub(super) fn resolve(
         return None;
     };
     let second = names.get(1).copied().flatten();
-    let fact = match (first, second, segments.len()) {
-        ("op", None, 1) => Some(Fact::Op),
-        ("table", None, 1) => Some(Fact::Table),
-        ("tx", Some("id"), 2) => Some(Fact::TxId),
-        ("tx", Some("time"), 2) => Some(Fact::TxTime),
-        ("tx", Some("ordinal"), 2) => Some(Fact::TxOrdinal),
-        ("source", Some("name"), 2) => Some(Fact::SourceName),
-        ("source", Some("position"), 2) => Some(Fact::SourcePosition),
-        _ => None,
-    };
-    if let Some(fact) = fact {
+    if let Some(fact) = fact(first, second, segments.len()) {
         return Some(Place::Fact(fact));
     }
     let side = match first {
@@ -212,30 +202,47 @@ pub(super) fn resolve(
     if segments.len() == 1 {
         return Some(Place::Image(side));
     }
-    let Some(column) = second else {
+    let slot = column(scope, first, second, at(1))?;
+    let inner = inner(scope, slot, &segments[2..], || at(2))?;
+    scope.reads(slot, side);
+    Some(Place::Cell(CellPath { side, slot, inner }))
+}
+
+/// The fact that a path of `length` segments means, where it is one.
+fn fact(first: &str, second: Option<&str>, length: usize) -> Option<Fact> {
+    match (first, second, length) {
+        ("op", None, 1) => Some(Fact::Op),
+        ("table", None, 1) => Some(Fact::Table),
+        ("tx", Some("id"), 2) => Some(Fact::TxId),
+        ("tx", Some("time"), 2) => Some(Fact::TxTime),
+        ("tx", Some("ordinal"), 2) => Some(Fact::TxOrdinal),
+        ("source", Some("name"), 2) => Some(Fact::SourceName),
+        ("source", Some("position"), 2) => Some(Fact::SourcePosition),
+        _ => None,
+    }
+}
+
+/// The column named after the image `part`; after `key` it has to be of the key.
+fn column(scope: &Scope<'_>, part: &str, name: Option<&str>, at: At) -> Option<u16> {
+    let Some(name) = name else {
         scope.error(
-            Diagnostic::error(at(1), "a row is read one column at a time")
+            Diagnostic::error(at, "a row is read one column at a time")
                 .label("expected a column's name"),
         );
         return None;
     };
-    let slot = find_column(scope, column, at(1))?;
-    if first == "key" && !scope.table.key.contains(&slot) {
+    let slot = find_column(scope, name, at)?;
+    if part == "key" && !scope.table.key.contains(&slot) {
         scope.error(
             Diagnostic::error(
-                at(1),
-                format!(
-                    "`{column}` is not part of the key of `{}`",
-                    scope.table.short
-                ),
+                at,
+                format!("`{name}` is not part of the key of `{}`", scope.table.short),
             )
-            .hint(format!("did you mean `$.row.{column}`?")),
+            .hint(format!("did you mean `$.row.{name}`?")),
         );
         return None;
     }
-    let inner = inner(scope, slot, &segments[2..], || at(2))?;
-    scope.reads(slot, side);
-    Some(Place::Cell(CellPath { side, slot, inner }))
+    Some(slot)
 }
 
 /// The name that the parser read over blanks: its grammar allows them inside a name, RFC 9535 does not.

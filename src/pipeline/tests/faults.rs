@@ -76,7 +76,7 @@ impl Faults {
     pub(super) fn coin(&self) -> bool {
         let mut script = self.0.lock().unwrap();
         script.tosses += 1;
-        script.tosses % 2 == 0
+        script.tosses.is_multiple_of(2)
     }
 
     /// The names of the steps that broke.

@@ -8,11 +8,14 @@
 //! the other end of a pipe ends what is left when the process is gone, by whatever cause; and a ledger of process ids with
 //! their start times lets the next run end what even the watchdog missed.
 //!
-//! What is not here: producers. A consumer that reads topics back is behind the feature `consumer`.
+//! [`http`] asks a daemon's probes. A consumer that reads topics back is behind the feature `consumer`.
+//!
+//! What is not here: producers.
 
 #[cfg(feature = "consumer")]
 pub mod consumer;
 mod docker;
+pub mod http;
 mod kafka;
 mod ledger;
 mod packages;
