@@ -58,12 +58,13 @@ pub enum Phase {
 }
 
 impl Phase {
-    /// Its label in `rowbridge_pipeline_state`: lower case while it runs, a [`State`]'s name when refused.
+    /// Its label in `rowbridge_pipeline_state`: a named state (`STANDBY`, or a [`State`] when refused) in upper
+    /// case, else what it does in lower case.
     #[must_use]
     pub const fn label(&self) -> &'static str {
         match self {
             Self::Starting => "starting",
-            Self::Standby { .. } => "standby",
+            Self::Standby { .. } => "STANDBY",
             Self::Snapshot => "snapshot",
             Self::Streaming => "streaming",
             Self::Idle => "idle",
@@ -76,7 +77,7 @@ impl Phase {
     /// Labels of all phases that are not refusals.
     pub(crate) const RUNNING: [&'static str; 7] = [
         "starting",
-        "standby",
+        "STANDBY",
         "snapshot",
         "streaming",
         "idle",
