@@ -75,7 +75,7 @@ fn arguments() -> Result<Arguments> {
                 parsed.scale = words
                     .next()
                     .context("--scale wants a percentage")?
-                    .parse()?
+                    .parse()?;
             }
             name if WORKLOADS.contains(&name) => parsed.workloads.push(name.to_owned()),
             other => bail!("unknown argument {other}; workloads are {WORKLOADS:?}"),
@@ -136,7 +136,10 @@ async fn run(arguments: &Arguments) -> Result<()> {
 
 async fn start(workload: &str) -> Result<Servers> {
     eprintln!("{workload}: starting PostgreSQL and Kafka");
-    let (postgres, kafka) = tokio::try_join!(Postgres::start(PgVersion::V17), Kafka::start())?;
+    let (postgres, kafka) = tokio::try_join!(
+        Postgres::start(PgVersion::V17),
+        Kafka::builder().full_speed().start()
+    )?;
     let url = postgres.database("reservations").await?;
     let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await?;
     tokio::spawn(connection);
