@@ -45,11 +45,11 @@ pub(crate) async fn run(servers: &Servers, backlog: &Backlog<'_>) -> Result<Repo
     }
     eprintln!("{}: writing {} rows", backlog.name, backlog.rows);
     backlog.write(servers).await?;
-    client.batch_execute("CHECKPOINT").await?;
     let end: String = client
-        .query_one("SELECT pg_current_wal_flush_lsn()::text", &[])
+        .query_one("SELECT pg_current_wal_insert_lsn()::text", &[])
         .await?
         .get(0);
+    client.batch_execute("CHECKPOINT").await?;
 
     let (mut floors, mut drains) = (Vec::new(), Vec::new());
     for (at, pipeline) in pipelines.iter().enumerate() {
@@ -60,7 +60,7 @@ pub(crate) async fn run(servers: &Servers, backlog: &Backlog<'_>) -> Result<Repo
             took.as_secs_f64()
         );
         floors.push(took);
-        let drained = drain(servers, pipeline, backlog).await?;
+        let drained = drain(servers, pipeline, backlog, &end).await?;
         eprintln!(
             "{}: rowbridge took {:.2} s, {:.2} CPU-s, {:.0} MiB",
             backlog.name,
@@ -78,21 +78,26 @@ fn floor_slot(repeat: usize) -> String {
 }
 
 /// Starts Rowbridge and waits until its events cover the backlog; then counts them.
-async fn drain(servers: &Servers, pipeline: &Pipeline, backlog: &Backlog<'_>) -> Result<Drained> {
+async fn drain(
+    servers: &Servers,
+    pipeline: &Pipeline,
+    backlog: &Backlog<'_>,
+    end: &str,
+) -> Result<Drained> {
     let offsets = EndOffsets::committed(&servers.kafka.brokers(), &pipeline.topic())?;
     let client = connect(&servers.url).await?;
     let started = Instant::now();
     let process = pipeline.start()?;
     // Samples of the last stable offsets; which of them covered the last event is known afterwards.
     let mut samples = Vec::new();
-    let query = "SELECT confirmed_flush_lsn >= pg_current_wal_flush_lsn() FROM pg_replication_slots WHERE slot_name = $1";
+    let query = "SELECT confirmed_flush_lsn >= $2::text::pg_lsn FROM pg_replication_slots WHERE slot_name = $1";
     let mut asked = Instant::now();
     loop {
         samples.push((started.elapsed(), offsets.read()?));
         if asked.elapsed() > Duration::from_millis(200) {
             asked = Instant::now();
             if client
-                .query_one(query, &[&pipeline.slot()])
+                .query_one(query, &[&pipeline.slot(), &end])
                 .await?
                 .get::<_, bool>(0)
             {

@@ -138,7 +138,10 @@ async fn run(arguments: &Arguments) -> Result<()> {
 
 async fn start(workload: &str) -> Result<Servers> {
     eprintln!("{workload}: starting PostgreSQL and Kafka");
-    let (postgres, kafka) = tokio::try_join!(Postgres::start(PgVersion::V17), Kafka::start())?;
+    let (postgres, kafka) = tokio::try_join!(
+        Postgres::start(PgVersion::V17),
+        Kafka::builder().full_speed().start()
+    )?;
     let url = postgres.database("reservations").await?;
     let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await?;
     tokio::spawn(connection);

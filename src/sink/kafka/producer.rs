@@ -16,8 +16,10 @@ use crate::event::{Delivery, EncodedBatch, Record};
 use crate::sink::SinkError;
 
 /// Longest single wait inside `init_transactions`, so that a failed login is noticed soon. The call goes on
-/// where it was when it is made again.
-const INIT_SLICE: Duration = Duration::from_millis(250);
+/// where it was when it is made again, and librdkafka then tries at once what it would have tried half a
+/// second later: finding the coordinator while it connects, and taking over while the brokers still abort
+/// what our predecessor left open.
+const INIT_SLICE: Duration = Duration::from_millis(40);
 /// Pause between two looks at the records in flight. librdkafka's own wait takes 100 ms steps, and its
 /// shorter ones spin.
 const DRAIN_PAUSE: Duration = Duration::from_micros(200);
