@@ -109,7 +109,7 @@ impl Ledger {
         let mut ids = HashSet::new();
         let mut duplicates = 0;
         for event in &events {
-            if !ids.insert((event.topic.clone(), event.id().to_owned())) {
+            if !ids.insert(self.id(event)) {
                 duplicates += 1;
             }
             if let Some(count) = missing.get_mut(&self.as_expected(event)) {
@@ -131,15 +131,36 @@ impl Ledger {
         Ok(events)
     }
 
+    /// What makes a record one of a kind; a quarantine record has no event id.
+    fn id(&self, event: &Event) -> (String, String) {
+        let id = if event.topic == self.quarantine {
+            ["position", "tx", "rule"]
+                .map(|name| event.field(name))
+                .join(" ")
+        } else {
+            event.id().to_owned()
+        };
+        (event.topic.clone(), id)
+    }
+
+    /// The type of an event, or of what a quarantine record would have been.
+    fn kind(&self, event: &Event) -> String {
+        if event.topic == self.quarantine {
+            event.field("rule")
+        } else {
+            event.kind().to_owned()
+        }
+    }
+
     fn as_expected(&self, event: &Event) -> Expected {
         let quarantined = event.topic == self.quarantine;
         Expected {
             topic: if quarantined {
-                topic_of(event.kind())
+                topic_of(&self.kind(event))
             } else {
                 event.topic.clone()
             },
-            event_type: event.kind().to_owned(),
+            event_type: self.kind(event),
             key: event.key.clone(),
             quarantined,
             tombstone: event.value.is_none(),
@@ -162,7 +183,7 @@ impl Ledger {
         };
         format!(
             "{arrow} {:<20} {}  {}\n        {body}",
-            event.kind(),
+            self.kind(event),
             event.topic,
             event.key
         )
