@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod airline_rules;
+mod documentation;
 mod dry_run;
 mod test_command;
 
