@@ -17,12 +17,16 @@ mod position;
 mod run;
 mod test;
 
+#[cfg(all(feature = "postgres", feature = "kafka"))]
 use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::config::{Config, ConfigError};
+#[cfg(all(feature = "postgres", feature = "kafka"))]
+use crate::config::Config;
+use crate::config::ConfigError;
+#[cfg(all(feature = "postgres", feature = "kafka"))]
 use crate::log;
 use crate::mapping::{Colour, Diagnostics};
 use crate::refusal::Refusal;
@@ -71,6 +75,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
 }
 
 /// Reads the configuration and starts logging as it says.
+#[cfg(all(feature = "postgres", feature = "kafka"))]
 fn load(named: Option<&Path>) -> anyhow::Result<Config> {
     let config = Config::load(named)?;
     log::start(&config.log).map_err(|error| {

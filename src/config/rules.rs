@@ -10,7 +10,10 @@ pub(super) fn check(given: &mut Given) {
     one_sink(given, &mut problems);
     passwords_and_certificates(given, &mut problems);
     limits(given, &mut problems);
-    connectors(given, &mut problems);
+    #[cfg(feature = "postgres")]
+    source_url(given, &mut problems);
+    #[cfg(feature = "kafka")]
+    librdkafka_properties(given, &mut problems);
     given.problems.append(&mut problems);
 }
 
@@ -130,9 +133,9 @@ fn limit(given: &Given, path: &str) -> Option<u64> {
     }
 }
 
-/// What only the connectors know: whether a URL is one of theirs, and which librdkafka properties are ours.
-fn connectors(given: &Given, problems: &mut Vec<Problem>) {
-    #[cfg(feature = "postgres")]
+/// Only the connector knows whether a URL is one of its own.
+#[cfg(feature = "postgres")]
+fn source_url(given: &Given, problems: &mut Vec<Problem>) {
     if let Some(url) = given.values.get("source.postgres.url")
         && let Err(error) =
             rowbridge_postgres::PostgresConfig::from_url(url.value.as_str().unwrap_or_default())
@@ -144,26 +147,28 @@ fn connectors(given: &Given, problems: &mut Vec<Problem>) {
             help: Some("write it as `postgres://user@host:5432/database`".to_owned()),
         });
     }
-    #[cfg(feature = "kafka")]
-    {
-        use crate::sink::kafka::properties::Properties;
-        const TABLE: &str = "sink.kafka.properties";
-        let name_and_value = |(path, given): (&String, &super::given::Value)| {
-            let name = path.strip_prefix(TABLE)?.strip_prefix('.')?;
-            Some((name.to_owned(), given.value.as_str()?.to_owned()))
-        };
-        let properties = given.values.iter().filter_map(name_and_value).collect();
-        for problem in Properties::checked(&properties).err().unwrap_or_default() {
-            problems.push(Problem {
-                title: format!(
-                    "the librdkafka property `{}` cannot be set so",
-                    problem.name
-                ),
-                origin: given.origin(&format!("{TABLE}.{}", problem.name)),
-                label: problem.reason,
-                help: None,
-            });
-        }
+}
+
+/// Only the sink knows which of librdkafka's properties are its own.
+#[cfg(feature = "kafka")]
+fn librdkafka_properties(given: &Given, problems: &mut Vec<Problem>) {
+    use crate::sink::kafka::properties::Properties;
+    const TABLE: &str = "sink.kafka.properties";
+    let name_and_value = |(path, given): (&String, &super::given::Value)| {
+        let name = path.strip_prefix(TABLE)?.strip_prefix('.')?;
+        Some((name.to_owned(), given.value.as_str()?.to_owned()))
+    };
+    let properties = given.values.iter().filter_map(name_and_value).collect();
+    for problem in Properties::checked(&properties).err().unwrap_or_default() {
+        problems.push(Problem {
+            title: format!(
+                "the librdkafka property `{}` cannot be set so",
+                problem.name
+            ),
+            origin: given.origin(&format!("{TABLE}.{}", problem.name)),
+            label: problem.reason,
+            help: None,
+        });
     }
 }
 

@@ -6,7 +6,7 @@
 
 /// The bugs that can be planted.
 #[cfg(feature = "planted-bugs")]
-pub const NAMES: [&str; 3] = [
+const NAMES: [&str; 3] = [
     "ack-before-commit",
     "skip-off-by-one",
     "no-reinit-after-ambiguity",
