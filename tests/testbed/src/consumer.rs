@@ -166,8 +166,10 @@ fn event(message: &BorrowedMessage<'_>) -> Result<Event> {
 
 /// Asks for the offsets up to which a topic's partitions can be read.
 pub struct EndOffsets {
-    consumer: BaseConsumer,
+    /// Dropped before the consumer: as a copy of its assignment it holds on to the consumer's partitions, and
+    /// librdkafka waits for ever to destroy a client whose partitions are held.
     partitions: TopicPartitionList,
+    consumer: BaseConsumer,
 }
 
 impl EndOffsets {
@@ -195,8 +197,8 @@ impl EndOffsets {
         // A timestamp of -1 asks for the end (Kafka protocol, ListOffsets).
         partitions.set_all_offsets(Offset::End)?;
         Ok(Self {
-            consumer,
             partitions,
+            consumer,
         })
     }
 
