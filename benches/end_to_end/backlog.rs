@@ -33,10 +33,10 @@ pub(crate) async fn prepare(servers: &Servers) -> Result<()> {
                  VALUES ('BENCH1', 'CONFIRMED', 'web', 'bench@example.com', 'GBP', 100);
              INSERT INTO segments (id, pnr, flight_no, departure_date, cabin, fare_class, seat_no, fare, status, sales_channel)
                  SELECT n, 'BENCH1', 'BA' || n % {FLIGHTS}, date '2026-12-01' + (n % 7)::int, 'Y', 'M', 'S0', 120.50, 'OPEN', 'web'
-                 FROM generate_series(1, {SEGMENTS}) n;
-             VACUUM ANALYZE segments;"
+                 FROM generate_series(1, {SEGMENTS}) n"
         ))
         .await?;
+    client.batch_execute("VACUUM ANALYZE segments").await?;
     Ok(())
 }
 

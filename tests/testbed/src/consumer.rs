@@ -176,9 +176,9 @@ fn event(message: &BorrowedMessage<'_>) -> Result<Event> {
 
 /// Asks for the offsets up to which a topic's partitions can be read.
 pub struct EndOffsets {
+    /// Dropped before the consumer: librdkafka waits for ever to destroy a client whose partitions are held.
+    partitions: TopicPartitionList,
     consumer: BaseConsumer,
-    topic: String,
-    partitions: Vec<i32>,
 }
 
 impl EndOffsets {
@@ -200,28 +200,32 @@ impl EndOffsets {
 
     fn new(brokers: &str, topic: &str, isolation: &str) -> Result<Self> {
         let consumer = consumer(brokers, isolation)?;
-        let partitions = partitions(&consumer, topic)?;
-        ensure!(!partitions.is_empty(), "{topic} does not exist");
+        let mut list = TopicPartitionList::new();
+        for partition in partitions(&consumer, topic)? {
+            // A timestamp of -1 asks for the end (Kafka protocol, ListOffsets).
+            list.add_partition_offset(topic, partition, Offset::End)?;
+        }
+        ensure!(list.count() > 0, "{topic} does not exist");
         Ok(Self {
+            partitions: list,
             consumer,
-            topic: topic.to_owned(),
-            partitions,
         })
     }
 
-    /// The offsets now, by partition; one request each (asking for all at once by `offsets_for_times`
-    /// leaves librdkafka 2.12 unable to close the client).
+    /// The offsets now, by partition; one request for all of them.
     ///
     /// # Errors
     /// The broker does not answer in time.
     pub fn read(&self) -> Result<BTreeMap<i32, i64>> {
-        let end = |partition: &i32| {
-            let (_, end) =
-                self.consumer
-                    .fetch_watermarks(&self.topic, *partition, REQUEST_DEADLINE)?;
-            Ok((*partition, end))
-        };
-        self.partitions.iter().map(end).collect()
+        let ends = self
+            .consumer
+            .offsets_for_times(self.partitions.clone(), REQUEST_DEADLINE)?;
+        let raw = |end: Offset| end.to_raw().unwrap_or(-1);
+        Ok(ends
+            .elements()
+            .iter()
+            .map(|end| (end.partition(), raw(end.offset())))
+            .collect())
     }
 }
 
