@@ -101,7 +101,10 @@ impl Inspected<'_> {
             let Some(found) = found else {
                 findings.push(error(
                     format!("column {name} does not exist; read by {rules}"),
-                    "",
+                    &format!(
+                        "-- take {} out of schema.toml and out of the rules, or add it to the table",
+                        column.name
+                    ),
                 ));
                 continue;
             };
@@ -112,7 +115,7 @@ impl Inspected<'_> {
                         "column {name} is {} in the database and {} in schema.toml; read by {rules}",
                         ty.name, column.ty.name
                     ),
-                    "",
+                    &schema_fix(column, &ty.name),
                 ));
             } else if ty.name != column.ty.name && !is_same_text(column) {
                 findings.push(warning(
@@ -120,7 +123,7 @@ impl Inspected<'_> {
                         "column {name} is {} in the database and {} in schema.toml, which reads the same",
                         ty.name, column.ty.name
                     ),
-                    "",
+                    &schema_fix(column, &ty.name),
                 ));
             }
             if found.generated == Generated::Yes && server_hides_generated(self.member, column) {
@@ -322,6 +325,11 @@ impl Inspected<'_> {
             statements.map(|table| format!("ALTER TABLE {table} REPLICA IDENTITY FULL;"));
         statements.collect::<Vec<_>>().join(" ")
     }
+}
+
+/// What makes schema.toml agree with the database; a comment to psql, which has nothing to do here.
+fn schema_fix(column: &ColumnNeed, actual: &str) -> String {
+    format!("-- schema.toml: {} = \"{actual}\"", column.name)
 }
 
 /// Every type without a form of its own is read as text: an enum may be declared so.
