@@ -335,11 +335,11 @@ impl<'a> Stream<'a> {
         }
         self.note_ack();
         self.report(Reply::NotNeeded);
-        self.link.copy_done();
+        self.link.goodbye();
         let goodbye = async {
             self.link.flush().await?;
             loop {
-                // The server's own CopyDone shows that it has read our last report.
+                // The server hangs up once it has read our last report and the goodbye behind it.
                 let mut rest = Vec::with_capacity(64 << 10);
                 self.link.read(&mut rest).await?;
             }

@@ -318,9 +318,10 @@ impl Link {
         self.reported_at = Instant::now();
     }
 
-    /// Queues the end of our side of the copy.
-    pub(crate) fn copy_done(&mut self) {
+    /// Queues the end of our side of the copy and of the session: the server answers by hanging up.
+    pub(crate) fn goodbye(&mut self) {
         frontend::copy_done(&mut self.output);
+        frontend::terminate(&mut self.output);
     }
 
     /// Writes what is queued. Cancel safe.

@@ -160,7 +160,10 @@ impl<'a> Reader<'a> {
     /// The cluster's id; waits until a broker answers.
     pub(super) fn cluster_id(&self) -> Result<String, SinkError> {
         let deadline = Instant::now() + self.config.limits.open_timeout();
+        let topic = self.config.position_topic();
         while Instant::now() < deadline {
+            // The id comes with metadata. librdkafka asks for some by itself only a second after it connected.
+            let _ = self.consumer.fetch_metadata(Some(&topic), POLL);
             if let Some(id) = self.consumer.client().fetch_cluster_id(POLL) {
                 return Ok(id);
             }
