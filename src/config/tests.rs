@@ -128,6 +128,7 @@ fn properties_may_be_quoted_or_dotted() {
     assert_eq!(kafka(&dotted).properties, kafka(&quoted).properties);
 }
 
+#[cfg(feature = "kafka")]
 #[test]
 fn everything_wrong_is_reported_at_once() {
     insta::assert_snapshot!(refused(
