@@ -221,8 +221,8 @@ fn debezium_schema_decides_over_the_declared_type() {
     ]
     .join(",");
     let line = format!(
-        r#"{{"schema":{{"fields":[{{"field":"after","fields":[{fields}]}}]}},"payload":{{"op":"r","before":null,
-        "after":{{"id":1,"fare":"8f0=","at":1796120100500000000,"local":1796120100500,"clock":36900000}},
+        r#"{{"schema":{{"fields":[{{"field":"before","fields":[{fields}]}},{{"field":"after","fields":[{fields}]}}]}},
+        "payload":{{"op":"r","before":null,"after":{{"id":1,"fare":"8f0=","at":1796120100500000000,"local":1796120100500,"clock":36900000}},
         "source":{{"schema":"public","table":"notes"}}}}}}"#
     )
     .replace('\n', "");
