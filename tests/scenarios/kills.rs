@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 use rowbridge_testbed::{HoldPoint, KAFKA_END_TXN, Kafka, PgVersion, Postgres};
 
@@ -130,6 +130,33 @@ async fn a_daemon_killed_around_the_end_of_a_kafka_transaction_repeats_and_loses
     }
     load.stop().await;
     settled(&rig, Reads::Once).await?;
+    assert_eq!(daemon.terminate().await?, 0, "{}", daemon.log());
+    Ok(())
+}
+
+/// A transaction too large for one Kafka transaction is split; what is published of it must not come again.
+#[tokio::test]
+async fn a_huge_transaction_killed_in_its_middle_goes_on_where_it_was_split() -> Result<()> {
+    const ROWS: u32 = 120_000;
+    let rig = Rig::shared("killed_in_split").await?;
+    let mut daemon = rig.daemon().await?;
+    daemon.ready().await?;
+    open_accounts(&rig, ROWS).await?;
+    let published = "rowbridge_events_total{type=\"AccountOpened\"}";
+    for _ in 0..2 {
+        eventually("a part of the transaction", SOON, || async {
+            Ok(daemon.metric(published).await.is_ok_and(|part| part > 0.0))
+        })
+        .await?;
+        let part = daemon.metric(published).await?;
+        daemon.kill9().await?;
+        println!("killed when this process had published {part} of {ROWS} rows");
+        ensure!(part < f64::from(ROWS), "killed too late: all was published");
+        daemon = rig.daemon().await?;
+        daemon.ready().await?;
+    }
+    let events = settled(&rig, Reads::Once).await?;
+    assert_eq!(events, ROWS as usize);
     assert_eq!(daemon.terminate().await?, 0, "{}", daemon.log());
     Ok(())
 }
