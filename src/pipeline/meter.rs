@@ -73,8 +73,9 @@ impl Meters {
                 self.health.set(Phase::Snapshot);
             }
             Start::Resume { position, .. } => {
-                tracing::info!(%position, "streaming from the committed position");
-                self.health.set(Phase::Streaming);
+                // Not ready yet: the source may still refuse to go on from there.
+                tracing::info!(%position, "going on from the committed position");
+                self.health.set(Phase::Starting);
             }
         }
     }
@@ -111,6 +112,9 @@ impl Meters {
             if let Some(rows) = status.snapshot_rows {
                 tracing::debug!(rows, "reading the existing rows");
                 self.health.confirm();
+            }
+            if status.lag_bytes.is_some() && self.health.phase() == Phase::Starting {
+                self.health.set(Phase::Streaming);
             }
             self.metrics.source_status(&status);
         }

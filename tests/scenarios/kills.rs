@@ -1,9 +1,10 @@
-//! The daemon is killed, again and again, wherever it is.
+//! The daemon is killed, again and again, wherever it is; and where it hurts most.
 
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
+use rowbridge_testbed::{HoldPoint, KAFKA_END_TXN, Kafka, PgVersion, Postgres};
 
 use crate::oracle::{Reads, verify};
 use crate::rig::{Rig, SOON, eventually};
@@ -75,11 +76,7 @@ async fn a_terminated_daemon_leaves_nothing_to_send_again() -> Result<()> {
     assert_eq!(daemon.terminate().await?, 0, "{}", daemon.log());
     load.stop().await;
     // All that was sent is acknowledged: the slot starts exactly where Kafka's position is.
-    let slot = format!(
-        "SELECT confirmed_flush_lsn::text FROM pg_replication_slots WHERE slot_name = 'rowbridge_{}'",
-        rig.pipeline
-    );
-    let confirmed = rig.query_text(&slot).await?;
+    let confirmed = rig.query_text(&confirmed_flush(&rig)).await?;
     let shown = rig.command(&["position", "show"]).await?;
     let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
     assert!(
@@ -93,4 +90,80 @@ async fn a_terminated_daemon_leaves_nothing_to_send_again() -> Result<()> {
     daemon.signal(Signal::SIGTERM)?;
     assert_eq!(daemon.exit_code().await?, 0);
     Ok(())
+}
+
+/// Three kills while the broker has not seen the daemon's EndTxn, three while it has committed and the daemon
+/// does not know: the position is old in the first case and new in the second, and the slot is behind in both.
+#[tokio::test]
+async fn a_daemon_killed_around_the_end_of_a_kafka_transaction_repeats_and_loses_nothing()
+-> Result<()> {
+    let kafka = Kafka::builder().proxied().start().await?;
+    let proxied = kafka.proxied_brokers().context("a proxied broker")?;
+    let proxy = kafka.proxy().context("a proxied broker")?;
+    let postgres = Postgres::shared(PgVersion::V15).await?;
+    let url = postgres.database("killed_at_commit").await?;
+    let mut rig = Rig::on("killed_at_commit", &url, &proxied).await?;
+    // The oracle reads without the proxy, which this thread serves.
+    rig.brokers = kafka.brokers();
+    open_accounts(&rig, 50).await?;
+    let mut daemon = rig.daemon().await?;
+    daemon.ready().await?;
+    let load = Workload::start(&rig, 2, 50, Duration::from_millis(1));
+    for point in [HoldPoint::Request, HoldPoint::Response].repeat(3) {
+        let written = load.commits();
+        eventually("load on the source", SOON, || {
+            let enough = load.commits() > written + 50;
+            async move { Ok(enough) }
+        })
+        .await?;
+        let hold = proxy.hold(KAFKA_END_TXN, point);
+        hold.caught(SOON).await?;
+        println!(
+            "killed with the {point:?} of EndTxn on its way, at {} commits written, slot at {:?}",
+            load.commits(),
+            rig.query_text(&confirmed_flush(&rig)).await?
+        );
+        daemon.kill9().await?;
+        hold.release();
+        daemon = rig.daemon().await?;
+        daemon.ready().await?;
+    }
+    load.stop().await;
+    settled(&rig, Reads::Once).await?;
+    assert_eq!(daemon.terminate().await?, 0, "{}", daemon.log());
+    Ok(())
+}
+
+/// A transaction too large for one Kafka transaction is split; what is published of it must not come again.
+#[tokio::test]
+async fn a_huge_transaction_killed_in_its_middle_goes_on_where_it_was_split() -> Result<()> {
+    const ROWS: u32 = 120_000;
+    let rig = Rig::shared("killed_in_split").await?;
+    let mut daemon = rig.daemon().await?;
+    daemon.ready().await?;
+    open_accounts(&rig, ROWS).await?;
+    let published = "rowbridge_events_total{type=\"AccountOpened\"}";
+    for _ in 0..2 {
+        eventually("a part of the transaction", SOON, || async {
+            Ok(daemon.metric(published).await.is_ok_and(|part| part > 0.0))
+        })
+        .await?;
+        let part = daemon.metric(published).await?;
+        daemon.kill9().await?;
+        println!("killed when this process had published {part} of {ROWS} rows");
+        ensure!(part < f64::from(ROWS), "killed too late: all was published");
+        daemon = rig.daemon().await?;
+        daemon.ready().await?;
+    }
+    let events = settled(&rig, Reads::Once).await?;
+    assert_eq!(events, ROWS as usize);
+    assert_eq!(daemon.terminate().await?, 0, "{}", daemon.log());
+    Ok(())
+}
+
+fn confirmed_flush(rig: &Rig) -> String {
+    format!(
+        "SELECT confirmed_flush_lsn::text FROM pg_replication_slots WHERE slot_name = 'rowbridge_{}'",
+        rig.pipeline
+    )
 }

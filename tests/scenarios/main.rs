@@ -4,8 +4,13 @@ mod oracle;
 mod rig;
 mod workload;
 
+mod agents;
+mod checking;
+mod dry_run;
+mod edits;
 mod instances;
 mod kills;
 mod rows;
 mod servers;
+mod snapshot;
 mod states;

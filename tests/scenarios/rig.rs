@@ -15,6 +15,9 @@ use tokio::process::{Child, Command};
 /// A scenario's deadline for anything that should happen soon.
 pub(crate) const SOON: Duration = Duration::from_secs(60);
 
+/// The mapping that most scenarios run.
+pub(crate) const LEDGER: &str = include_str!("packs/ledger/mapping.toml");
+
 /// A database, a broker, a configuration.
 pub(crate) struct Rig {
     pub(crate) database_url: String,
@@ -22,6 +25,8 @@ pub(crate) struct Rig {
     pub(crate) pipeline: String,
     /// The topic that the ledger's events go to.
     pub(crate) topic: String,
+    /// The mapping pack, as the configuration names it.
+    mapping: String,
     dir: TempDir,
     daemons_started: std::sync::atomic::AtomicU32,
 }
@@ -36,17 +41,36 @@ impl Rig {
 
     /// A stage on servers of its own: for faults of theirs.
     pub(crate) async fn on(name: &str, database_url: &str, brokers: &str) -> Result<Self> {
+        let rig = Self::with_pack(name, database_url, brokers, "pack")?;
+        rig.write_pack(LEDGER)?;
+        rig.sql(include_str!("packs/ledger/schema.sql")).await?;
+        Ok(rig)
+    }
+
+    /// A stage for the airline's mappings, with their demo database.
+    pub(crate) async fn airline(name: &str) -> Result<Self> {
+        let postgres = Postgres::shared(PgVersion::V15).await?;
+        let kafka = Kafka::shared().await?;
+        let pack = concat!(env!("CARGO_MANIFEST_DIR"), "/mappings/airline");
+        let url = postgres.database(name).await?;
+        let mut rig = Self::with_pack(name, &url, &kafka.brokers(), pack)?;
+        rig.topic = "travel.inventory".to_owned();
+        rig.sql(include_str!("../../mappings/airline/schema.sql"))
+            .await?;
+        Ok(rig)
+    }
+
+    fn with_pack(name: &str, database_url: &str, brokers: &str, mapping: &str) -> Result<Self> {
         let rig = Self {
             database_url: database_url.to_owned(),
             brokers: brokers.to_owned(),
             pipeline: name.to_owned(),
             topic: format!("{name}.accounts"),
+            mapping: mapping.to_owned(),
             dir: TempDir::new()?,
             daemons_started: std::sync::atomic::AtomicU32::new(0),
         };
-        rig.write_pack(include_str!("packs/ledger/mapping.toml"))?;
         rig.write_config("")?;
-        rig.sql(include_str!("packs/ledger/schema.sql")).await?;
         Ok(rig)
     }
 
@@ -65,6 +89,11 @@ impl Rig {
 
     /// Replaces the mapping; `@TOPIC@` in it is this scenario's topic.
     pub(crate) fn write_pack(&self, mapping: &str) -> Result<()> {
+        self.write_pack_with(mapping, "")
+    }
+
+    /// As [`Rig::write_pack`]; `more_schema` is appended to the ledger's schema.toml.
+    pub(crate) fn write_pack_with(&self, mapping: &str, more_schema: &str) -> Result<()> {
         let pack = self.dir.path().join("pack");
         fs::create_dir_all(&pack)?;
         fs::write(
@@ -73,7 +102,10 @@ impl Rig {
         )?;
         fs::write(
             pack.join("schema.toml"),
-            include_str!("packs/ledger/schema.toml"),
+            format!(
+                "{}\n{more_schema}",
+                include_str!("packs/ledger/schema.toml")
+            ),
         )?;
         Ok(())
     }
@@ -84,10 +116,11 @@ impl Rig {
             database_url,
             brokers,
             pipeline,
+            mapping,
             ..
         } = self;
         let text = format!(
-            "pipeline = \"{pipeline}\"\nmapping = \"pack\"\n\
+            "pipeline = \"{pipeline}\"\nmapping = \"{mapping}\"\n\
              [source.postgres]\nurl = \"{database_url}\"\ntls = \"disable\"\n\
              [sink.kafka]\nbrokers = \"{brokers}\"\n[log]\nlevel = \"debug\"\n{more}"
         );
@@ -101,6 +134,16 @@ impl Rig {
         Ok(fs::write(
             self.config(),
             text.replace("[sink.kafka]", &format!("{key}\n[sink.kafka]")),
+        )?)
+    }
+
+    /// Writes the configuration with one more key of the sink.
+    pub(crate) fn write_config_sink(&self, key: &str) -> Result<()> {
+        self.write_config("")?;
+        let text = fs::read_to_string(self.config())?;
+        Ok(fs::write(
+            self.config(),
+            text.replace("[log]", &format!("{key}\n[log]")),
         )?)
     }
 

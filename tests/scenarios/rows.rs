@@ -5,8 +5,50 @@ use rowbridge_testbed::consumer::read_all;
 
 use crate::kills::settled;
 use crate::oracle::Reads;
-use crate::rig::{Rig, SOON, eventually};
+use crate::rig::{LEDGER, Rig, SOON, eventually};
 use crate::workload::open_accounts;
+
+/// What a row's note is, and when all rows go.
+const NOTES: &str = r#"
+[mapping]
+name    = "notes"
+version = 1
+
+[tables]
+account = "public.account"
+
+[topics.accounts]
+name       = "@TOPIC@"
+partitions = 4
+
+[[event]]
+type  = "AccountOpened"
+table = "account"
+on    = ["read", "insert"]
+topic = "accounts"
+key   = "{id}"
+[event.data]
+ver = "$.row.ver"
+
+[[event]]
+type  = "AccountChanged"
+table = "account"
+on    = "update"
+topic = "accounts"
+key   = "{id}"
+[event.data]
+ver  = "$.row.ver"
+note = "$.after.note"
+
+[[event]]
+type  = "LedgerCleared"
+table = "account"
+on    = "truncate"
+topic = "accounts"
+key   = "all"
+[event.data]
+cleared = { const = "yes" }
+"#;
 
 /// Waits until `count` events are in the topic.
 async fn arrived(
@@ -57,8 +99,9 @@ async fn a_schema_change_between_and_inside_transactions_takes_effect_at_its_pla
 }
 
 #[tokio::test]
-async fn an_unchanged_toasted_value_and_a_moved_key_are_what_they_are() -> Result<()> {
+async fn an_unchanged_toasted_value_a_moved_key_and_a_truncate_are_what_they_are() -> Result<()> {
     let rig = Rig::shared("toast_and_keys").await?;
+    rig.write_pack(NOTES)?;
     open_accounts(&rig, 2).await?;
     let mut daemon = rig.daemon().await?;
     daemon.ready().await?;
@@ -69,6 +112,20 @@ async fn an_unchanged_toasted_value_and_a_moved_key_are_what_they_are() -> Resul
     rig.sql("UPDATE public.account SET id = 77, ver = ver + 1 WHERE id = 2")
         .await?;
     let events = arrived(&rig, &rig.topic, 5).await?;
+    let note = rig
+        .query_text("SELECT note FROM public.account WHERE id = 1")
+        .await?
+        .context("the note")?;
+    let untouched = events
+        .iter()
+        .find(|event| event.key == "1" && event.field("ver") == "3")
+        .context("the update that left the note alone")?;
+    assert!(
+        untouched.field("note") == note,
+        "an unchanged note of {} bytes became one of {}",
+        note.len(),
+        untouched.field("note").len()
+    );
     let moved = events
         .iter()
         .find(|event| event.key == "77")
@@ -80,7 +137,12 @@ async fn an_unchanged_toasted_value_and_a_moved_key_are_what_they_are() -> Resul
     rig.sql("TRUNCATE public.account").await?;
     rig.sql("INSERT INTO public.account VALUES (5, 1, 'after the truncate', 1, NULL)")
         .await?;
-    let events = arrived(&rig, &rig.topic, 6).await?;
+    let events = arrived(&rig, &rig.topic, 7).await?;
+    assert!(
+        events
+            .iter()
+            .any(|event| event.kind() == "LedgerCleared" && event.key == "all")
+    );
     assert!(
         events
             .iter()
@@ -91,20 +153,25 @@ async fn an_unchanged_toasted_value_and_a_moved_key_are_what_they_are() -> Resul
 }
 
 #[tokio::test]
-async fn a_failed_check_and_an_oversize_event_are_quarantined_and_the_stream_goes_on() -> Result<()>
-{
+async fn a_failed_check_a_type_error_and_an_oversize_event_are_quarantined_and_the_stream_goes_on()
+-> Result<()> {
     let rig = Rig::shared("quarantined").await?;
     rig.write_config("[limits]\nmax_record_bytes = \"20KiB\"\n")?;
-    open_accounts(&rig, 3).await?;
+    rig.write_pack(&LEDGER.replace(
+        "delta        = { delta = \"balance\" }",
+        "delta        = { delta = \"balance\" }\nnumber       = { path = \"$.after.note\", as = \"integer\" }",
+    ))?;
+    open_accounts(&rig, 4).await?;
     let mut daemon = rig.daemon().await?;
     daemon.ready().await?;
     rig.sql(
         "BEGIN; UPDATE public.account SET ver = 2, balance = -5000000 WHERE id = 1;
          UPDATE public.account SET ver = 2, owner = repeat('x', 30000) WHERE id = 2;
-         UPDATE public.account SET ver = 2 WHERE id = 3; COMMIT",
+         UPDATE public.account SET ver = 2, note = '12' WHERE id = 3;
+         UPDATE public.account SET ver = 2, note = 'twelve' WHERE id = 4; COMMIT",
     )
     .await?;
-    let events = arrived(&rig, &rig.topic, 4).await?;
+    let events = arrived(&rig, &rig.topic, 5).await?;
     assert_eq!(
         events
             .iter()
@@ -113,7 +180,7 @@ async fn a_failed_check_and_an_oversize_event_are_quarantined_and_the_stream_goe
             .collect::<Vec<_>>(),
         ["3"]
     );
-    let quarantined = arrived(&rig, "rowbridge.quarantined.quarantine", 2).await?;
+    let quarantined = arrived(&rig, "rowbridge.quarantined.quarantine", 3).await?;
     let failed = quarantined
         .iter()
         .find(|event| event.field("error").contains("an impossible balance"))
@@ -126,6 +193,15 @@ async fn a_failed_check_and_an_oversize_event_are_quarantined_and_the_stream_goe
             .map(ToString::to_string)
             .as_deref(),
         Some("1")
+    );
+    let mistyped = quarantined
+        .iter()
+        .find(|event| event.field("error").contains("number"))
+        .context("the type error")?;
+    assert!(
+        !mistyped.field("error").contains("twelve"),
+        "the value is in the error: {}",
+        mistyped.field("error")
     );
     let oversize = quarantined
         .iter()
