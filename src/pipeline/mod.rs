@@ -20,9 +20,7 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rowbridge_api::{
-    Claim, ConsumerGone, Source, SourceError, SourceIo, SourceStatus, batch_channel,
-};
+use rowbridge_api::{Claim, Source, SourceError, SourceIo, SourceStatus, batch_channel};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -263,11 +261,7 @@ impl From<SourceError> for Ended {
                 state,
                 problem,
                 hint,
-            } => Self::Refused(Refusal {
-                state,
-                problem,
-                hint,
-            }),
+            } => Self::Refused(Refusal::new(state, problem, hint)),
             SourceError::Transient { problem, cause } => {
                 let problem = cause.map_or(problem.clone(), |cause| format!("{problem}: {cause}"));
                 Self::Transient {
@@ -286,11 +280,7 @@ impl From<SinkError> for Ended {
                 state,
                 problem,
                 hint,
-            } => Self::Refused(Refusal {
-                state,
-                problem,
-                hint,
-            }),
+            } => Self::Refused(Refusal::new(state, problem, hint)),
             other => Self::Transient {
                 peer: Peer::Sink,
                 problem: other.to_string(),
@@ -300,23 +290,7 @@ impl From<SinkError> for Ended {
 }
 
 impl From<Stop> for Ended {
-    fn from(
-        Stop {
-            state,
-            problem,
-            hint,
-        }: Stop,
-    ) -> Self {
-        Self::Refused(Refusal {
-            state,
-            problem,
-            hint,
-        })
-    }
-}
-
-impl From<ConsumerGone> for Ended {
-    fn from(gone: ConsumerGone) -> Self {
-        Self::from(SourceError::from(gone))
+    fn from(stop: Stop) -> Self {
+        Self::Refused(stop.into())
     }
 }
