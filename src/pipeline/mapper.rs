@@ -16,6 +16,9 @@ use crate::event::EncodedBatch;
 use crate::mapping::{Evaluator, Stop};
 use crate::sink::{Cursor, Progress};
 
+/// An encoded batch of this size is sent on even if more input is ready, in bytes.
+const ENCODED_BYTES: usize = 64 << 10;
+
 /// The ends of the channels that the mapper sits between.
 pub(super) struct Channels {
     pub(super) batches: mpsc::Receiver<Batch>,
@@ -32,19 +35,26 @@ pub(super) fn run(
     mut channels: Channels,
     meter: &mut MapperMeter,
 ) -> Result<(), Stop> {
-    while let Some(mut batch) = channels.batches.blocking_recv() {
+    while let Some(first) = channels.batches.blocking_recv() {
         let mut out = channels.emptied_encoded.try_recv().unwrap_or_default();
         out.clear();
-        let mapped = mapper.map(&batch, &mut out, meter);
-        out.progress = Some(mapper.progress(&batch));
+        let mut next = Some(first);
+        let mut mapped = Ok(());
+        while let Some(mut batch) = next {
+            mapped = mapper.map(&batch, &mut out, meter);
+            out.progress = Some(mapper.progress(&batch));
+            meter.flush(channels.batches.len() * batch.bytes.len());
+            batch.clear();
+            // Nobody may be waiting for it: then its memory is freed.
+            let _ = channels.emptied_batches.try_send(batch);
+            // Small batches that came while the committer was busy go on together.
+            let more = mapped.is_ok() && out.buf.len() < ENCODED_BYTES;
+            next = more.then(|| channels.batches.try_recv().ok()).flatten();
+        }
         if channels.encoded.send(out).is_err() {
             return Ok(()); // The committer says why.
         }
         mapped?;
-        meter.flush(channels.batches.len() * batch.bytes.len());
-        batch.clear();
-        // Nobody may be waiting for it: then its memory is freed.
-        let _ = channels.emptied_batches.try_send(batch);
     }
     Ok(())
 }

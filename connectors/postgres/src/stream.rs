@@ -1,8 +1,8 @@
 //! The streaming loop: frames in, batches out, status updates on time whatever the consumer does.
 //!
-//! One task, one `select!`. It reads only when the last batch was sent; while the consumer stalls it goes
-//! on answering the server. While the stream is far behind its commits it lets the socket fill between
-//! reads, because each send of the walsender costs less when it wakes no reader.
+//! One task, one `select!`. It reads until a batch is full, sends it as soon as there is room, and while the
+//! consumer stalls goes on answering the server. While the stream is far behind its commits it lets the
+//! socket fill between reads, because each send of the walsender costs less when it wakes no reader.
 
 use std::time::{Duration, Instant};
 
@@ -117,9 +117,11 @@ impl<'a> Stream<'a> {
     async fn wait(&mut self) -> Result<Woke, SourceError> {
         let now = Instant::now();
         let has_batch = !self.intake.is_empty();
-        let may_read = !has_batch && self.next_read_at <= now;
+        // A batch that waits for room grows meanwhile: a busy consumer gets fewer and larger ones.
+        let wants_more = !has_batch || !self.intake.is_full();
+        let may_read = wants_more && self.next_read_at <= now;
         let mut wake_at = self.wake_at();
-        if !has_batch && !may_read {
+        if wants_more && !may_read {
             wake_at = wake_at.min(self.next_read_at);
         }
         let SourceIo {
