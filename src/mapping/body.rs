@@ -1,8 +1,8 @@
 //! The event's data: a pre-compiled JSON template filled from cells.
 
-use rowbridge_api::Value;
+use rowbridge_api::{Type, Value};
 
-use super::context::{Context, Found, Written, write_json};
+use super::context::{Context, Found, Plain, Written, write_json};
 use super::convert::{self, quote_since};
 use super::delta::delta;
 use super::expression::path::Place;
@@ -107,12 +107,15 @@ impl<'a> Context<'a> {
         convert: Option<Conversion>,
         out: &mut Vec<u8>,
     ) -> Result<Written, Fault> {
+        if convert.is_none()
+            && let Some(Plain::Cell(ty, raw)) = self.plain_cell(place)
+        {
+            return self.write_cell(place, ty, raw, out);
+        }
         let found = self.read(place)?;
         match (&found, convert) {
             (Found::Nothing | Found::Null, _) => return Ok(Written::Nothing),
-            (Found::Cell(ty, raw), None) => ty
-                .write_json(raw, out)
-                .map_err(|error| Fault::value(&self.name_of(place), &error))?,
+            (Found::Cell(ty, raw), None) => return self.write_cell(place, ty, raw, out),
             (Found::Value(value), None) => value.write_json(out),
             (Found::Literal(value), None) => value.write_json(out),
             (Found::Json(json), None) => write_json(json, out),
@@ -121,6 +124,18 @@ impl<'a> Context<'a> {
                 self.convert(place, conversion, &value, out)?;
             }
         }
+        Ok(Written::Value)
+    }
+
+    fn write_cell(
+        &self,
+        place: &Place,
+        ty: &Type,
+        raw: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<Written, Fault> {
+        ty.write_json(raw, out)
+            .map_err(|error| Fault::value(&self.name_of(place), &error))?;
         Ok(Written::Value)
     }
 

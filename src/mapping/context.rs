@@ -38,6 +38,27 @@ pub(super) enum Found<'a> {
     Json(serde_json::Value),
 }
 
+/// What a place holds, as it lies in the batch or the mapping: nothing decoded, nothing owned.
+#[derive(Clone, Copy)]
+pub(super) enum Plain<'a> {
+    Nothing,
+    Null,
+    Cell(&'a Type, &'a [u8]),
+    Literal(&'a Value<'static>),
+}
+
+impl Found<'_> {
+    pub(super) fn plain(&self) -> Option<Plain<'_>> {
+        match self {
+            Self::Nothing => Some(Plain::Nothing),
+            Self::Null => Some(Plain::Null),
+            Self::Cell(ty, raw) => Some(Plain::Cell(ty, raw)),
+            Self::Literal(value) => Some(Plain::Literal(value)),
+            Self::Value(_) | Self::Json(_) => None,
+        }
+    }
+}
+
 impl<'a> Context<'a> {
     /// The same change as a rule sees it that may speak of the old row.
     pub(super) fn with_image(self, image: RowImage) -> Self {
@@ -52,6 +73,29 @@ impl<'a> Context<'a> {
         match (side, self.row) {
             (Side::Before, _) | (Side::Row, Side::Before) => self.before,
             (Side::After, _) | (Side::Row, _) => self.after,
+        }
+    }
+
+    /// A whole cell, which is what most places are, without the detour over [`Context::read`]. `None` for
+    /// all else, and for what is an error to read.
+    #[inline]
+    pub(super) fn plain_cell(&self, place: &Place) -> Option<Plain<'a>> {
+        let Place::Cell(CellPath {
+            side,
+            slot,
+            inner: Inner::Whole,
+        }) = place
+        else {
+            return None;
+        };
+        let Some(row) = self.image(*side) else {
+            return Some(Plain::Nothing);
+        };
+        let (ty, index) = self.bound.column(*slot)?;
+        match row.cell(index) {
+            Cell::Value(raw) => Some(Plain::Cell(ty, raw)),
+            Cell::Null => Some(Plain::Null),
+            Cell::Unavailable => None,
         }
     }
 
@@ -173,19 +217,29 @@ impl<'a> Context<'a> {
     /// # Errors
     /// As [`Context::read`]. `Ok(Written::Nothing)` if there is no value.
     pub(super) fn write_text(&self, place: &Place, out: &mut Vec<u8>) -> Result<Written, Fault> {
+        if let Some(Plain::Cell(ty, raw)) = self.plain_cell(place) {
+            return self.write_cell_text(place, ty, raw, out);
+        }
         match self.read(place)? {
             Found::Nothing | Found::Null => return Ok(Written::Nothing),
-            Found::Cell(ty, raw) => {
-                let value = ty
-                    .decode(raw)
-                    .map_err(|error| Fault::value(&self.name_of(place), &error))?;
-                value.write_text(out);
-            }
+            Found::Cell(ty, raw) => return self.write_cell_text(place, ty, raw, out),
             Found::Value(value) => value.write_text(out),
             Found::Literal(value) => value.write_text(out),
             Found::Json(serde_json::Value::String(text)) => out.extend_from_slice(text.as_bytes()),
             Found::Json(json) => write_json(&json, out),
         }
+        Ok(Written::Value)
+    }
+
+    fn write_cell_text(
+        &self,
+        place: &Place,
+        ty: &Type,
+        raw: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<Written, Fault> {
+        ty.write_text(raw, out)
+            .map_err(|error| Fault::value(&self.name_of(place), &error))?;
         Ok(Written::Value)
     }
 }

@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 
 use rowbridge_api::{Cell, Kind, Type, Value};
 
-use super::context::{Context, Found};
+use super::context::{Context, Found, Plain};
 use super::expression::column::ColumnPath;
 use super::expression::condition::{Condition, Operand, Relation};
 use super::expression::literal::Literal;
@@ -42,13 +42,28 @@ impl<'a> Context<'a> {
                 relation,
                 right,
             } => {
+                if let (Some(left), Some(right)) = (self.plain(left), self.plain(right))
+                    && let Some(order) = plain_order(left, right)
+                {
+                    return Ok(relation.holds(order));
+                }
                 let (left, right) = (self.operand(left)?, self.operand(right)?);
-                self.compare(&left, *relation, &right)
+                Ok(relation.holds(order(&left, &right)?))
             }
             Condition::Exists(place) => self.exists(place),
             Condition::Matches { subject, pattern } => Ok(self
                 .text(subject)?
                 .is_some_and(|text| pattern.is_match(&text))),
+        }
+    }
+
+    /// An operand that can be compared where it lies: what most conditions are made of.
+    fn plain(&self, operand: &'a Operand) -> Option<Plain<'a>> {
+        match operand {
+            Operand::Literal(Literal::Null) => Some(Plain::Null),
+            Operand::Literal(Literal::Value(value)) => Some(Plain::Literal(value)),
+            Operand::Place(place) => self.plain_cell(place),
+            Operand::Length(_) | Operand::Count(_) | Operand::OnlyNode(_) => None,
         }
     }
 
@@ -138,25 +153,6 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// RFC 9535, 2.3.5.2.2: two missing nodes are equal, a missing one differs from any value; what does
-    /// not compare is neither less nor greater.
-    pub(super) fn compare(
-        &self,
-        left: &Found<'a>,
-        relation: Relation,
-        right: &Found<'a>,
-    ) -> Result<bool, Fault> {
-        let order = order(left, right)?;
-        Ok(match relation {
-            Relation::Equal => order == Some(Ordering::Equal),
-            Relation::NotEqual => order != Some(Ordering::Equal),
-            Relation::Greater => order == Some(Ordering::Greater),
-            Relation::GreaterOrEqual => order.is_some_and(Ordering::is_ge),
-            Relation::Less => order == Some(Ordering::Less),
-            Relation::LessOrEqual => order.is_some_and(Ordering::is_le),
-        })
-    }
-
     /// Whether an update changed a column. Null equals null; a cell that the source left out of the after
     /// image did not change.
     ///
@@ -238,26 +234,51 @@ impl Literal {
     }
 }
 
-/// The order of two terms, or none where they do not compare.
-pub(super) fn order(left: &Found<'_>, right: &Found<'_>) -> Result<Option<Ordering>, Fault> {
-    match (left, right) {
-        (Found::Nothing, Found::Nothing) | (Found::Null, Found::Null) => {
-            return Ok(Some(Ordering::Equal));
+impl Relation {
+    /// RFC 9535, 2.3.5.2.2: two missing nodes are equal, a missing one differs from any value; what does
+    /// not compare is neither less nor greater.
+    fn holds(self, order: Option<Ordering>) -> bool {
+        match self {
+            Self::Equal => order == Some(Ordering::Equal),
+            Self::NotEqual => order != Some(Ordering::Equal),
+            Self::Greater => order == Some(Ordering::Greater),
+            Self::GreaterOrEqual => order.is_some_and(Ordering::is_ge),
+            Self::Less => order == Some(Ordering::Less),
+            Self::LessOrEqual => order.is_some_and(Ordering::is_le),
         }
-        (Found::Nothing | Found::Null, _) | (_, Found::Nothing | Found::Null) => return Ok(None),
-        (Found::Cell(left_type, left), Found::Cell(right_type, right))
+    }
+}
+
+/// The order of two terms where nothing needs to be decoded to know it.
+fn plain_order(left: Plain<'_>, right: Plain<'_>) -> Option<Option<Ordering>> {
+    Some(match (left, right) {
+        (Plain::Nothing, Plain::Nothing) | (Plain::Null, Plain::Null) => Some(Ordering::Equal),
+        (Plain::Nothing | Plain::Null, _) | (_, Plain::Nothing | Plain::Null) => None,
+        (Plain::Cell(left_type, left), Plain::Cell(right_type, right))
             if left == right && left_type.kind == right_type.kind =>
         {
-            return Ok(Some(Ordering::Equal));
+            Some(Ordering::Equal)
         }
         // Code points and their UTF-8 bytes have the same order.
-        (Found::Cell(ty, raw), Found::Literal(Value::Text(text))) if ty.kind == Kind::Text => {
-            return Ok(Some((*raw).cmp(text.as_bytes())));
+        (Plain::Cell(ty, raw), Plain::Literal(Value::Text(text))) if ty.kind == Kind::Text => {
+            Some(raw.cmp(text.as_bytes()))
         }
-        (Found::Literal(Value::Text(text)), Found::Cell(ty, raw)) if ty.kind == Kind::Text => {
-            return Ok(Some(text.as_bytes().cmp(*raw)));
+        (Plain::Literal(Value::Text(text)), Plain::Cell(ty, raw)) if ty.kind == Kind::Text => {
+            Some(text.as_bytes().cmp(raw))
         }
-        _ => {}
+        _ => return None,
+    })
+}
+
+/// The order of two terms, or none where they do not compare.
+pub(super) fn order(left: &Found<'_>, right: &Found<'_>) -> Result<Option<Ordering>, Fault> {
+    if let (Some(left), Some(right)) = (left.plain(), right.plain())
+        && let Some(order) = plain_order(left, right)
+    {
+        return Ok(order);
+    }
+    if matches!(left, Found::Nothing) || matches!(right, Found::Nothing) {
+        return Ok(None);
     }
     match (term(left)?, term(right)?) {
         (Term::Value(left), Term::Value(right)) => Ok(left.compare(&right)),

@@ -61,6 +61,15 @@ proptest! {
         if decoded.is_some() || !name.starts_with("timestamp") {
             prop_assert_eq!(&direct, &decoded);
         }
+        let mut direct_text = Vec::new();
+        let mut decoded_text = Vec::new();
+        let direct_ok = ty.write_text(&raw, &mut direct_text).is_ok();
+        let decoded_value = ty.decode(&raw);
+        prop_assert_eq!(direct_ok, decoded_value.is_ok());
+        if let Ok(value) = decoded_value {
+            value.write_text(&mut decoded_text);
+        }
+        prop_assert_eq!(direct_text, decoded_text);
         if let Some(json) = direct {
             prop_assert!(serde_json::from_slice::<serde::de::IgnoredAny>(&json).is_ok());
         }

@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
-use std::io::Write;
 
 use super::{NOT_UTF8, Problem};
 
@@ -91,7 +90,7 @@ pub(super) fn write_float(value: f64, out: &mut Vec<u8>) {
 }
 
 pub(super) fn write_integer(value: i64, out: &mut Vec<u8>) {
-    write!(out, "{value}").expect("a Vec takes all writes");
+    serde_json::to_writer(out, &value).expect("a Vec takes all writes");
 }
 
 /// The exact decimal expansion of a float, for comparisons across kinds. Every finite double has at most

@@ -3,9 +3,8 @@
 //! The calendar is the proleptic Gregorian one, as the server's. Years here are astronomical: 1 BC is year
 //! 0. Libraries stop at year 9999, the server at 5,874,897, hence the arithmetic of our own.
 
-use std::io::Write;
-
 use super::Problem;
+use super::number::write_integer;
 
 pub(super) const MICROS_PER_SECOND: i64 = 1_000_000;
 pub(super) const MICROS_PER_DAY: i64 = 86_400 * MICROS_PER_SECOND;
@@ -367,37 +366,61 @@ pub(super) fn write_date(date: Bounded<i32>, out: &mut Vec<u8>) {
 
 fn write_days(days: i64, out: &mut Vec<u8>) {
     let (year, month, day) = civil_from_days(days);
-    let sign = match year {
-        0..=9999 => "",
-        _ if year < 0 => "-",
-        _ => "+",
-    };
-    let year = year.unsigned_abs();
-    write!(out, "{sign}{year:04}-{month:02}-{day:02}").expect("a Vec takes all writes");
+    if !(0..=9999).contains(&year) {
+        out.push(if year < 0 { b'-' } else { b'+' });
+    }
+    let year = year.abs();
+    if year > 9999 {
+        write_integer(year / 10_000, out);
+    }
+    write_two_digits(year / 100, out);
+    write_two_digits(year, out);
+    out.push(b'-');
+    write_two_digits(month, out);
+    out.push(b'-');
+    write_two_digits(day, out);
+}
+
+/// Appends the last two digits of a number that is not negative.
+fn write_two_digits(number: i64, out: &mut Vec<u8>) {
+    out.extend_from_slice(&[digit(number / 10), digit(number)]);
+}
+
+/// The last digit of a number that is not negative.
+fn digit(number: i64) -> u8 {
+    b'0' + (number % 10).to_le_bytes()[0]
 }
 
 /// `10:00:00.5`: without trailing zeros, as the server prints it.
 pub(super) fn write_time(micros: i64, out: &mut Vec<u8>) {
     let seconds = micros / MICROS_PER_SECOND;
     let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    write!(out, "{hour:02}:{minute:02}:{second:02}").expect("a Vec takes all writes");
-    let fraction = micros % MICROS_PER_SECOND;
-    if fraction != 0 {
-        write!(out, ".{fraction:06}").expect("a Vec takes all writes");
-        let zeros = out.iter().rev().take_while(|byte| **byte == b'0').count();
-        out.truncate(out.len() - zeros);
+    for (separator, part) in [(None, hour), (Some(b':'), minute), (Some(b':'), second)] {
+        out.extend(separator);
+        write_two_digits(part, out);
+    }
+    let mut rest = micros % MICROS_PER_SECOND;
+    if rest != 0 {
+        out.push(b'.');
+        while rest != 0 {
+            rest *= 10;
+            out.push(digit(rest / MICROS_PER_SECOND));
+            rest %= MICROS_PER_SECOND;
+        }
     }
 }
 
 /// A time and its offset: `10:00:00+02:00`, with seconds where the offset has some.
 pub(super) fn write_timetz(micros: i64, offset_seconds: i32, out: &mut Vec<u8>) {
     write_time(micros, out);
-    let sign = if offset_seconds < 0 { '-' } else { '+' };
-    let offset = offset_seconds.unsigned_abs();
-    let (hours, minutes, seconds) = (offset / 3600, offset / 60 % 60, offset % 60);
-    write!(out, "{sign}{hours:02}:{minutes:02}").expect("a Vec takes all writes");
-    if seconds != 0 {
-        write!(out, ":{seconds:02}").expect("a Vec takes all writes");
+    out.push(if offset_seconds < 0 { b'-' } else { b'+' });
+    let offset = i64::from(offset_seconds).abs();
+    write_two_digits(offset / 3600, out);
+    out.push(b':');
+    write_two_digits(offset / 60 % 60, out);
+    if offset % 60 != 0 {
+        out.push(b':');
+        write_two_digits(offset % 60, out);
     }
 }
 
