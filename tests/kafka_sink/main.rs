@@ -5,4 +5,5 @@
 mod bed;
 mod faults;
 mod protocol;
+mod rights;
 mod topics;

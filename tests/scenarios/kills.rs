@@ -4,9 +4,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
+use rowbridge_testbed::consumer::{EndOffsets, open_transaction};
 use rowbridge_testbed::{HoldPoint, KAFKA_END_TXN, Kafka, PgVersion, Postgres};
 
-use crate::oracle::{Reads, verify};
+use crate::oracle::{Reads, in_flight, verify};
 use crate::rig::{Rig, SOON, eventually};
 use crate::workload::{Random, Workload, open_accounts};
 
@@ -42,14 +43,12 @@ async fn every_change_arrives_once_when_the_daemon_is_killed_under_load() -> Res
     let mut random = Random(4711);
     for round in 1..=rounds() {
         tokio::time::sleep(Duration::from_millis(u64::from(200 + random.below(600)))).await;
-        let written = load.commits();
-        let events = daemon
-            .metric("rowbridge_events_total{type=\"AccountChanged\"}")
-            .await
-            .unwrap_or_default();
         daemon.kill9().await?;
+        let written = load.commits();
+        let stage = stage(&rig)?;
+        let in_flight = in_flight(&rig).await?;
         println!(
-            "round {round}: killed at {written} commits written, {events} events published by this process"
+            "round {round}: killed {stage}, {written} commits written, {in_flight} changes in flight"
         );
         daemon = rig.daemon().await?;
         daemon.ready().await?;
@@ -59,6 +58,16 @@ async fn every_change_arrives_once_when_the_daemon_is_killed_under_load() -> Res
     println!("{written} transactions, {events} events, none lost, none twice");
     assert_eq!(daemon.terminate().await?, 0, "{}", daemon.log());
     Ok(())
+}
+
+/// Where the daemon that was just killed had got to, as Kafka shows it.
+fn stage(rig: &Rig) -> Result<String> {
+    let stable = EndOffsets::committed(&rig.brokers, &rig.topic)?;
+    let high = EndOffsets::uncommitted(&rig.brokers, &rig.topic)?;
+    Ok(match open_transaction(&stable, &high)? {
+        Some(open) => format!("inside a Kafka transaction ({open})"),
+        None => "between two Kafka transactions".to_owned(),
+    })
 }
 
 #[tokio::test]

@@ -36,6 +36,16 @@ pub(crate) async fn verify(rig: &Rig, reads: Reads) -> Result<usize> {
     Ok(events.len())
 }
 
+/// Changes that are committed in the source now and not visible in Kafka.
+pub(crate) async fn in_flight(rig: &Rig) -> Result<i64> {
+    let versions = |accounts: &BTreeMap<i64, Account>| -> i64 {
+        accounts.values().map(|account| account.ver).sum()
+    };
+    let stored = stored(rig).await?;
+    let events = read_all(&rig.brokers, &rig.topic)?;
+    Ok(versions(&stored) - versions(&version_chain(&events, Reads::Once)?))
+}
+
 /// O4: event ids are unique under `read_committed`.
 fn no_duplicates(events: &[Event], reads: Reads) -> Result<()> {
     let mut seen = HashSet::new();

@@ -22,10 +22,12 @@ mod packages;
 mod postgres;
 mod process;
 mod proxy;
+mod tools;
 
 pub use kafka::{Kafka, KafkaBuilder};
 pub use postgres::{PgVersion, Postgres, PostgresBuilder, StopMode};
 pub use proxy::{Direction, Hold, HoldPoint, KAFKA_END_TXN, Proxy};
+pub use tools::KafkaTools;
 
 /// The process ids of a server, so that a test can assert that it is gone.
 pub use process::is_alive;
