@@ -122,7 +122,7 @@ use Presence::{Default, Optional, Required, RequiredInTable};
 
 pub(super) const KEYS: &[Key] = keys! {
     "pipeline": PipelineName, Required,
-        "Names the pipeline for good: slot and publication `rowbridge_<pipeline>`, topics `rowbridge.<pipeline>.position` and `.quarantine`, transactional id `rowbridge.<pipeline>`.";
+        "Names the pipeline for good: slot and publication `rowbridge_<pipeline>`, topics `rowbridge.<pipeline>.position` and `.quarantine`, transactional ids `rowbridge.<pipeline>` and `rowbridge.<pipeline>.2`.";
     "mapping": Path, Required,
         "Folder of the mapping pack: `mapping.toml` and `schema.toml`.";
     "params": Params, Optional,
@@ -177,9 +177,9 @@ pub(super) const KEYS: &[Key] = keys! {
     "limits.transaction_timeout_ms": Integer(1_000..=60 * MINUTE_MS), Default("60000"),
         "After this the brokers abort a transaction that did not end. Must not pass their `transaction.max.timeout.ms`; while they hold one open, readers of committed events wait.";
     "limits.sink_open_timeout_ms": Integer(100..=10 * MINUTE_MS), Default("10000"),
-        "Longest wait for the brokers in one step of opening: a first answer, the position, the transactional id.";
-    "limits.commit_min_interval_ms": Integer(0..=10_000), Default("2"),
-        "Shortest pause between two Kafka transactions. Below it the broker answers with retries, which cost more than the pause.";
+        "Longest wait for the brokers in one step of opening: a first answer, the position, the transactional ids.";
+    "limits.commit_min_interval_ms": Integer(0..=10_000), Default("0"),
+        "Shortest pause between two Kafka transactions. More makes them fewer and larger, which spares the brokers and costs latency.";
     "limits.commit_suspect_ms": Integer(100..=10 * MINUTE_MS), Default("5000"),
         "A Kafka commit slower than this is settled anew, whatever it returned: its outcome may be a retry's.";
     "limits.retry_min_ms": Integer(10..=MINUTE_MS), Default("100"),

@@ -57,7 +57,7 @@ impl Default for Limits {
         Self {
             channel_batches: 4,
             encoded_batches: 4,
-            commit_min_interval: Duration::from_millis(2),
+            commit_min_interval: Duration::ZERO,
             commit_max_records: 20_000,
             commit_max_age: Duration::from_millis(500),
             max_record_bytes: 1 << 20,
@@ -70,7 +70,7 @@ impl Default for Limits {
 
 /// What a pipeline runs.
 pub struct Plan<M> {
-    /// Its name: slot, publication, topics and transactional id derive from it.
+    /// Its name: slot, publication, topics and transactional ids derive from it.
     pub pipeline: String,
     pub mapping: Arc<Mapping>,
     pub limits: Limits,

@@ -67,7 +67,7 @@ pub enum SinkError {
     /// The outcome of a commit is open: only opening again, which settles it, tells where the pipeline is.
     #[error("the outcome of a commit is open: {problem}")]
     Ambiguous { problem: String },
-    /// Another producer took our transactional id, or the broker timed our transaction out.
+    /// Another producer took a transactional id of ours, or the broker timed our transaction out.
     #[error("fenced: {problem}")]
     Fenced { problem: String },
     /// Will not pass by itself.

@@ -50,13 +50,24 @@ fn a_new_pipeline_starts_first_and_resumes_where_it_committed() {
     assert_eq!(bed.visible().len(), 10);
 }
 
+/// Commits after which either of the two producers is the next to publish.
+const EITHER_TURN: [usize; 2] = [1, 2];
+
 #[test]
 fn killed_inside_a_transaction_leaves_nothing_visible() {
-    let bed = Bed::new("killed", 3);
+    for commits in EITHER_TURN {
+        killed_inside_a_transaction(commits);
+    }
+}
+
+fn killed_inside_a_transaction(commits: usize) {
+    let bed = Bed::new(&format!("killed{commits}"), 3);
     let mut sink = bed.sink();
     sink.open(&source("a")).unwrap();
     sink.write(&batch(0, 5)).unwrap();
-    sink.commit(&at(1)).unwrap();
+    for _ in 0..commits {
+        sink.commit(&at(1)).unwrap();
+    }
     sink.write(&batch(5, 500)).unwrap();
     let flushed = Instant::now() + Duration::from_secs(20);
     while read_all(&bed.config.brokers, bed.events_topic(), "read_uncommitted").len() < 505 {
@@ -78,11 +89,19 @@ fn killed_inside_a_transaction_leaves_nothing_visible() {
 
 #[test]
 fn an_instance_that_was_overtaken_is_fenced() {
-    let bed = Bed::new("fenced", 1);
+    for commits in EITHER_TURN {
+        overtaken(commits);
+    }
+}
+
+fn overtaken(commits: usize) {
+    let bed = Bed::new(&format!("fenced{commits}"), 1);
     let mut old = bed.sink();
     old.open(&source("a")).unwrap();
     old.write(&batch(0, 1)).unwrap();
-    old.commit(&at(1)).unwrap();
+    for _ in 0..commits {
+        old.commit(&at(1)).unwrap();
+    }
 
     let mut new = bed.sink();
     assert_eq!(resumed(new.open(&source("a")).unwrap()).progress, at(1));
@@ -95,6 +114,30 @@ fn an_instance_that_was_overtaken_is_fenced() {
     new.write(&batch(1, 1)).unwrap();
     new.commit(&at(2)).unwrap();
     assert_eq!(bed.visible().len(), 2);
+}
+
+#[test]
+fn transactions_of_both_producers_keep_the_order_of_a_key() {
+    let bed = Bed::new("turns", 1);
+    let mut sink = bed.sink();
+    sink.open(&source("a")).unwrap();
+    let numbers: Vec<String> = (0..200).map(|number| number.to_string()).collect();
+    for (lsn, number) in (1..).zip(&numbers) {
+        let mut event = EncodedBatch::default();
+        push(&mut event, TopicId(0), Some("k"), Some(number));
+        sink.write(&event).unwrap();
+        sink.commit(&at(lsn)).unwrap();
+    }
+    let seen = bed.visible();
+    let seen: Vec<&str> = seen
+        .iter()
+        .filter_map(|seen| seen.value.as_deref())
+        .collect();
+    assert_eq!(seen, numbers);
+    assert_eq!(
+        resumed(bed.sink().open(&source("a")).unwrap()).progress,
+        at(200)
+    );
 }
 
 #[test]

@@ -111,22 +111,30 @@ fn may_write(config: &KafkaConfig, topic: &str) -> Result<Option<Finding>, SinkE
     }
 }
 
-/// Whether the pipeline's transactional id may be used.
+/// Whether the pipeline's transactional ids may be used.
 fn may_use_transactions(config: &KafkaConfig) -> Result<Option<Finding>, SinkError> {
-    let id = config.transactional_id();
-    let finding = || Finding {
-        severity: Severity::Error,
-        problem: format!("no right to use the transactional id {id}"),
-        fix: Commands::of(config).allow_transactions(&id),
-        cost: None,
-    };
+    let ids = config.transactional_ids();
     // A broker configured without any maximum would let the probe through, and it would fence: only an id
     // that nobody uses may find that out.
-    let stand_in = probe_transactions(config, &format!("{id}.check"))?;
+    let stand_in = probe_transactions(config, &format!("{}.check", ids[0]))?;
     if stand_in == Probe::LetThrough {
         return Ok(None);
     }
-    Ok((probe_transactions(config, &id)? == Probe::Forbidden).then(finding))
+    let mut forbidden = Vec::new();
+    for id in ids {
+        if probe_transactions(config, &id)? == Probe::Forbidden {
+            forbidden.push(id);
+        }
+    }
+    Ok((!forbidden.is_empty()).then(|| Finding {
+        severity: Severity::Error,
+        problem: format!(
+            "no right to use the transactional id {}",
+            forbidden.join(" and ")
+        ),
+        fix: Commands::of(config).allow_transactions(),
+        cost: None,
+    }))
 }
 
 /// How a broker took a transactional id with a time-out it cannot accept.
@@ -159,5 +167,5 @@ fn failed_probe(
 ) -> SinkError {
     producer.poll(Duration::ZERO);
     let what = format!("asking for the right to use the transactional id {id}");
-    verdict::of_transaction(config, &what, error, producer.context())
+    verdict::of_transaction(config, id, &what, error, producer.context())
 }

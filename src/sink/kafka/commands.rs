@@ -53,13 +53,15 @@ impl<'a> Commands<'a> {
         )
     }
 
-    /// Lets us publish in transactions under `id`.
-    pub(super) fn allow_transactions(&self, id: &str) -> String {
+    /// Lets us publish in transactions under both of our ids.
+    pub(super) fn allow_transactions(&self) -> String {
+        let ids = self.config.transactional_ids();
         format!(
             "{} --add --allow-principal 'User:{}' --operation Write --operation Describe \
-             --transactional-id '{id}'",
+             --transactional-id {}",
             self.tool("kafka-acls.sh"),
-            self.principal()
+            self.principal(),
+            ids.map(|id| format!("'{id}'")).join(" --transactional-id ")
         )
     }
 

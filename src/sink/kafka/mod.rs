@@ -5,7 +5,7 @@
 //! waits until they are on the brokers, commits, and says honestly if the outcome is open.
 //!
 //! - [`properties`]: librdkafka's properties, the user's and ours
-//! - `producer`: one transactional producer
+//! - `producer`: one transactional producer; `turns`: the two of them that take turns
 //! - [`position`]: the position record and the client that reads it back
 //! - `topics`: what topics should be; creating and comparing them
 //! - `check`: rights and settings, without writing anything
@@ -23,6 +23,7 @@ pub mod position;
 mod producer;
 pub mod properties;
 mod topics;
+mod turns;
 mod verdict;
 
 use std::collections::BTreeMap;
@@ -32,8 +33,9 @@ use std::time::Duration;
 use rowbridge_api::{Finding, Identity, State};
 
 use self::position::{PositionRecord, Reader, Recorded};
-use self::producer::{Names, Transactions};
+use self::producer::Names;
 use self::properties::Properties;
+use self::turns::Turns;
 use crate::event::EncodedBatch;
 use crate::mapping::{Mapping, Topic};
 use crate::sink::{Checkpoint, Opened, Progress, Sink, SinkError};
@@ -41,7 +43,7 @@ use crate::sink::{Checkpoint, Opened, Progress, Sink, SinkError};
 /// Where a pipeline publishes.
 #[derive(Clone, Debug)]
 pub struct KafkaConfig {
-    /// The pipeline's name, which names the transactional id and the topics of its own.
+    /// The pipeline's name, which names the transactional ids and the topics of its own.
     pub pipeline: String,
     /// `host:port`, comma separated.
     pub brokers: String,
@@ -58,7 +60,7 @@ pub struct KafkaConfig {
 /// How long the sink waits for the brokers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KafkaLimits {
-    /// Longest wait for one step of opening: a first answer, the position, the transactional id.
+    /// Longest wait for one step of opening: a first answer, the position, the transactional ids.
     pub open_timeout_ms: u64,
     /// A commit slower than this counts as ambiguous whatever it returned.
     pub commit_suspect_ms: u64,
@@ -99,10 +101,12 @@ impl KafkaConfig {
         format!("rowbridge.{}.quarantine", self.pipeline)
     }
 
-    /// `rowbridge.<pipeline>`.
+    /// `rowbridge.<pipeline>` and `rowbridge.<pipeline>.2`, which take turns.
     #[must_use]
-    pub fn transactional_id(&self) -> String {
-        format!("rowbridge.{}", self.pipeline)
+    pub fn transactional_ids(&self) -> [String; 2] {
+        let first = format!("rowbridge.{}", self.pipeline);
+        let second = format!("{first}.2");
+        [first, second]
     }
 
     fn topics_of_its_own(&self) -> [String; 2] {
@@ -144,7 +148,7 @@ pub struct KafkaSink {
 
 /// From open to the first error.
 struct Life {
-    transactions: Transactions,
+    transactions: Turns,
     source: Identity,
     kafka_cluster: String,
     partitions_of_topics: BTreeMap<String, u32>,
@@ -185,7 +189,7 @@ impl KafkaSink {
         let before = reader.position()?;
         compare(config, &reader, before.as_ref(), source, &kafka_cluster)?;
         let partitions_of_topics = topics::ensure(&reader, config, &self.published)?;
-        let transactions = Transactions::fence(config)?;
+        let transactions = Turns::fence(config)?;
         // Only now nobody else writes: what was read before may be old, or another's.
         let recorded = reader.position()?;
         compare(config, &reader, recorded.as_ref(), source, &kafka_cluster)?;

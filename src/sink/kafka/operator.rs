@@ -9,8 +9,8 @@ use rdkafka::error::RDKafkaErrorCode;
 use rowbridge_api::Identity;
 
 use super::position::{self, PositionRecord, Reader, Recorded};
-use super::producer::Transactions;
 use super::topics::{self, Admin};
+use super::turns::Turns;
 use super::{KafkaConfig, Published, now};
 use crate::sink::{Checkpoint, Progress, SinkError};
 
@@ -41,7 +41,7 @@ pub fn set_position(
     let reader = Reader::connect(config)?;
     let kafka_cluster = reader.cluster_id()?;
     let partitions_of_topics = topics::ensure(&reader, config, published)?;
-    let mut transactions = Transactions::fence(&Arc::new(config.clone()))?;
+    let mut transactions = Turns::fence(&Arc::new(config.clone()))?;
     let before = match reader.position() {
         Err(SinkError::Refused { .. }) => None,
         read => read?,

@@ -20,9 +20,11 @@ use crate::sink::SinkError;
 /// second later: finding the coordinator while it connects, and taking over while the brokers still abort
 /// what our predecessor left open.
 const INIT_SLICE: Duration = Duration::from_millis(40);
-/// Pause between two looks at the records in flight. librdkafka's own wait takes 100 ms steps, and its
-/// shorter ones spin.
-const DRAIN_PAUSE: Duration = Duration::from_micros(200);
+/// Shortest and longest pause between two looks at the records in flight; in between an eighth of the time
+/// waited so far, so that a wait costs a dozen looks however long it is. librdkafka's own wait takes steps of
+/// 100 ms where reports are asked for, its shorter ones spin, and committing without waiting takes 100 ms too.
+const DRAIN_PAUSE_MIN: Duration = Duration::from_micros(200);
+const DRAIN_PAUSE_MAX: Duration = Duration::from_millis(1);
 /// Pause between two attempts to queue a record while the queue is full.
 const ROOM_PAUSE: Duration = Duration::from_millis(1);
 /// How much longer than its own time-out a record may stay unreported before we give up on the client.
@@ -55,23 +57,24 @@ impl Names {
     }
 }
 
-/// Owns the transactional id from [`Transactions::fence`] until it is dropped or fenced.
+/// Owns one transactional id from [`Transactions::fence`] until it is dropped or fenced.
 pub(super) struct Transactions {
     producer: BaseProducer<Alarms>,
     config: Arc<KafkaConfig>,
+    id: String,
     stage: Stage,
 }
 
 impl Transactions {
-    /// Takes the transactional id over: every earlier producer is fenced, and what it left open is settled.
-    pub(super) fn fence(config: &Arc<KafkaConfig>) -> Result<Self, SinkError> {
-        let id = config.transactional_id();
+    /// Takes the id over: every earlier producer is fenced, and what it left open is settled.
+    pub(super) fn fence(config: &Arc<KafkaConfig>, id: String) -> Result<Self, SinkError> {
         let producer: BaseProducer<Alarms> = properties::producer(config, &id)
             .create_with_context(Alarms::default())
             .map_err(|error| verdict::creation(&error))?;
         let transactions = Self {
             producer,
             config: Arc::clone(config),
+            id,
             stage: Stage::Idle,
         };
         transactions.init()?;
@@ -79,10 +82,7 @@ impl Transactions {
     }
 
     fn init(&self) -> Result<(), SinkError> {
-        let what = format!(
-            "taking over the transactional id {}",
-            self.config.transactional_id()
-        );
+        let what = format!("taking over the transactional id {}", self.id);
         let deadline = Instant::now() + self.config.limits.open_timeout();
         loop {
             let Err(error) = self.producer.init_transactions(INIT_SLICE) else {
@@ -249,6 +249,7 @@ impl Transactions {
     /// Waits until every record is on the brokers.
     fn drain(&self) -> Result<(), SinkError> {
         let give_up = self.report_deadline();
+        let started = Instant::now();
         // Returns at once; what it does is to end any wait for fuller batches.
         let _ = self.producer.flush(Duration::ZERO);
         loop {
@@ -258,7 +259,8 @@ impl Transactions {
                 return Ok(());
             }
             self.in_time(give_up)?;
-            thread::sleep(DRAIN_PAUSE);
+            let pause = started.elapsed() / 8;
+            thread::sleep(pause.clamp(DRAIN_PAUSE_MIN, DRAIN_PAUSE_MAX));
         }
     }
 
@@ -315,7 +317,7 @@ impl Transactions {
     }
 
     fn failed(&self, what: &str, error: &KafkaError) -> SinkError {
-        verdict::of_transaction(&self.config, what, error, self.alarms())
+        verdict::of_transaction(&self.config, &self.id, what, error, self.alarms())
     }
 
     fn report_deadline(&self) -> Instant {

@@ -91,8 +91,8 @@ const SECRET: &[&str] = &[
 ];
 
 /// Records librdkafka holds for us. With eleven headers each costs about 2 KiB there, so that this, and not
-/// the byte limit beside it, bounds the memory; the brokers' round trip fills a tenth of it.
-const QUEUE_RECORDS: &str = "10000";
+/// the byte limit beside it, bounds the memory; the brokers' round trip fills a fifth of it.
+const QUEUE_RECORDS: &str = "5000";
 /// Value bytes librdkafka holds for us, in KiB.
 const QUEUE_KIB: &str = "8192";
 /// How long librdkafka waits for a batch to fill, in ms. The sink drains before it commits, so any wait

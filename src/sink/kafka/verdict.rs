@@ -114,22 +114,22 @@ pub(super) fn of_topic(config: &KafkaConfig, code: RDKafkaErrorCode, topic: &str
     }
 }
 
-/// A call of the transactional producer failed, with nothing known to be visible.
+/// A call of the transactional producer of `id` failed, with nothing known to be visible.
 pub(super) fn of_transaction(
     config: &KafkaConfig,
+    id: &str,
     what: &str,
     error: &KafkaError,
     alarms: &Alarms,
 ) -> SinkError {
     use RDKafkaErrorCode as Code;
-    let id = config.transactional_id();
     match error.rdkafka_error_code() {
         Some(Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch) => {
             fenced(what, error)
         }
         Some(Code::TransactionalIdAuthorizationFailed) => invalid(
             format!("{what}: no right to use the transactional id {id}"),
-            Commands::of(config).allow_transactions(&id),
+            Commands::of(config).allow_transactions(),
         ),
         Some(Code::ClusterAuthorizationFailed) => invalid(
             format!("{what}: no right to write to any topic"),
@@ -149,7 +149,7 @@ pub(super) fn of_transaction(
     }
 }
 
-/// Another producer has our transactional id now.
+/// Another producer has the transactional id now.
 pub(super) fn fenced(what: &str, error: &KafkaError) -> SinkError {
     SinkError::Fenced {
         problem: format!("{what}: {error}"),
