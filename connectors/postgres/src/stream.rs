@@ -117,12 +117,18 @@ impl<'a> Stream<'a> {
     async fn wait(&mut self) -> Result<Woke, SourceError> {
         let now = Instant::now();
         let has_batch = !self.intake.is_empty();
-        // A batch that waits for room grows meanwhile: a busy consumer gets fewer and larger ones.
-        let wants_more = !has_batch || !self.intake.is_full();
-        let may_read = wants_more && self.next_read_at <= now;
+        // A batch that waits for room grows meanwhile, so that a busy consumer gets fewer and larger ones; there
+        // is no hurry about that.
+        let (wants_more, read_at) = if has_batch {
+            let paced = self.last_read_at + self.limits.pace_interval;
+            (!self.intake.is_full(), self.next_read_at.max(paced))
+        } else {
+            (true, self.next_read_at)
+        };
+        let may_read = wants_more && read_at <= now;
         let mut wake_at = self.wake_at();
         if wants_more && !may_read {
-            wake_at = wake_at.min(self.next_read_at);
+            wake_at = wake_at.min(read_at);
         }
         let SourceIo {
             out,
