@@ -36,7 +36,8 @@ pub use meter::Meters;
 pub struct Limits {
     /// Batches between the source and the mapper; with the connector's batch size this bounds the bytes.
     pub channel_batches: usize,
-    /// Encoded batches between the mapper and the committer.
+    /// Encoded batches between the mapper and the committer. Enough for what trickles in during one commit, so
+    /// that all of it is at hand when the next one begins.
     pub encoded_batches: usize,
     /// Least time from the end of one commit to the next.
     pub commit_min_interval: Duration,
@@ -56,7 +57,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             channel_batches: 4,
-            encoded_batches: 4,
+            encoded_batches: 16,
             commit_min_interval: Duration::ZERO,
             commit_max_records: 20_000,
             commit_max_age: Duration::from_millis(500),
