@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use rowbridge_testbed::consumer::follow;
 use tokio::io::AsyncReadExt;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::Servers;
 use crate::backlog::{self, SEGMENTS, connect};
@@ -53,27 +53,9 @@ pub(crate) async fn run(
         .await?;
 
     let start = Instant::now();
-    let [committed, published, received] = [(); 3].map(|()| times(commits));
-    let done = Arc::new(AtomicBool::new(false));
-    let duplicates = Arc::new(AtomicU64::new(0));
-    let events = Arc::new(AtomicU64::new(0));
-    let consumer = {
-        let (brokers, topic) = (servers.kafka.brokers(), pipeline.topic());
-        let (published, done, duplicates, events) = (
-            Arc::clone(&published),
-            Arc::clone(&done),
-            Arc::clone(&duplicates),
-            Arc::clone(&events),
-        );
-        tokio::task::spawn_blocking(move || {
-            follow(&brokers, &topic, &done, |event| {
-                events.fetch_add(1, Ordering::Relaxed);
-                if !note(&published, &event.field("seat"), start) {
-                    duplicates.fetch_add(1, Ordering::Relaxed);
-                }
-            })
-        })
-    };
+    let [committed, received] = [(); 2].map(|()| times(commits));
+    let arrivals = Arc::new(Arrivals::new(commits));
+    let consumer = consume(servers, &pipeline, &arrivals, start);
     let bare = tokio::spawn(bare_client(
         floor::command(servers, "floor", "rowbridge_bench1")?,
         Arc::clone(&received),
@@ -83,10 +65,10 @@ pub(crate) async fn run(
     let cpu_before = cpu_seconds(process.pid()?)?;
     write(servers, per_second, commits, &committed, start).await?;
     let written = Instant::now();
-    while events.load(Ordering::Relaxed) < commits && written.elapsed() < GRACE {
+    while arrivals.events.load(Ordering::Relaxed) < commits && written.elapsed() < GRACE {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    done.store(true, Ordering::Relaxed);
+    arrivals.done.store(true, Ordering::Relaxed);
     consumer.await??;
     bare.abort();
     let cpu_s = cpu_seconds(process.pid()?)? - cpu_before;
@@ -94,10 +76,10 @@ pub(crate) async fn run(
     process.stop().await?;
 
     let warm = usize::try_from(commits - measured)?;
-    let latencies = differences(&committed[warm..], &published[warm..]);
+    let latencies = differences(&committed[warm..], &arrivals.published[warm..]);
     let floor = differences(&committed[warm..], &received[warm..]);
-    let duplicates = duplicates.load(Ordering::Relaxed);
-    let events = events.load(Ordering::Relaxed) - duplicates;
+    let duplicates = arrivals.duplicates.load(Ordering::Relaxed);
+    let events = arrivals.events.load(Ordering::Relaxed) - duplicates;
     #[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
     Ok(Report {
         workload: name.to_owned(),
@@ -113,6 +95,44 @@ pub(crate) async fn run(
         lost: commits.saturating_sub(events),
         duplicates,
         ..Report::default()
+    })
+}
+
+/// What the consumer saw so far.
+struct Arrivals {
+    published: Times,
+    events: AtomicU64,
+    duplicates: AtomicU64,
+    done: AtomicBool,
+}
+
+impl Arrivals {
+    fn new(commits: u64) -> Self {
+        Self {
+            published: times(commits),
+            events: AtomicU64::new(0),
+            duplicates: AtomicU64::new(0),
+            done: AtomicBool::new(false),
+        }
+    }
+}
+
+/// A `read_committed` consumer that notes when each event arrives, until it is told that all is done.
+fn consume(
+    servers: &Servers,
+    pipeline: &Pipeline,
+    arrivals: &Arc<Arrivals>,
+    start: Instant,
+) -> JoinHandle<Result<()>> {
+    let (brokers, topic) = (servers.kafka.brokers(), pipeline.topic());
+    let arrivals = Arc::clone(arrivals);
+    tokio::task::spawn_blocking(move || {
+        follow(&brokers, &topic, &arrivals.done, |event| {
+            arrivals.events.fetch_add(1, Ordering::Relaxed);
+            if !note(&arrivals.published, &event.field("seat"), start) {
+                arrivals.duplicates.fetch_add(1, Ordering::Relaxed);
+            }
+        })
     })
 }
 

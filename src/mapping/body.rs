@@ -1,6 +1,6 @@
 //! The event's data: a pre-compiled JSON template filled from cells.
 
-use rowbridge_api::{Type, Value};
+use rowbridge_api::Value;
 
 use super::context::{Context, Found, Plain, Written, write_json};
 use super::convert::{self, quote_since};
@@ -110,12 +110,12 @@ impl<'a> Context<'a> {
         if convert.is_none()
             && let Some(Plain::Cell(ty, raw)) = self.plain_cell(place)
         {
-            return self.write_cell(place, ty, raw, out);
+            return self.written(place, ty.write_json(raw, out));
         }
         let found = self.read(place)?;
         match (&found, convert) {
             (Found::Nothing | Found::Null, _) => return Ok(Written::Nothing),
-            (Found::Cell(ty, raw), None) => return self.write_cell(place, ty, raw, out),
+            (Found::Cell(ty, raw), None) => return self.written(place, ty.write_json(raw, out)),
             (Found::Value(value), None) => value.write_json(out),
             (Found::Literal(value), None) => value.write_json(out),
             (Found::Json(json), None) => write_json(json, out),
@@ -124,18 +124,6 @@ impl<'a> Context<'a> {
                 self.convert(place, conversion, &value, out)?;
             }
         }
-        Ok(Written::Value)
-    }
-
-    fn write_cell(
-        &self,
-        place: &Place,
-        ty: &Type,
-        raw: &[u8],
-        out: &mut Vec<u8>,
-    ) -> Result<Written, Fault> {
-        ty.write_json(raw, out)
-            .map_err(|error| Fault::value(&self.name_of(place), &error))?;
         Ok(Written::Value)
     }
 

@@ -1,7 +1,7 @@
 //! One change as the rules read it: places to cells, decoded only when read.
 
 use jsonpath_rust::query::js_path_process;
-use rowbridge_api::{Cell, Change, Op, Row, Transaction, Type, Value};
+use rowbridge_api::{Cell, Change, Op, Row, Transaction, Type, Value, ValueError};
 
 use super::Stamp;
 use super::bind::Bound;
@@ -218,11 +218,11 @@ impl<'a> Context<'a> {
     /// As [`Context::read`]. `Ok(Written::Nothing)` if there is no value.
     pub(super) fn write_text(&self, place: &Place, out: &mut Vec<u8>) -> Result<Written, Fault> {
         if let Some(Plain::Cell(ty, raw)) = self.plain_cell(place) {
-            return self.write_cell_text(place, ty, raw, out);
+            return self.written(place, ty.write_text(raw, out));
         }
         match self.read(place)? {
             Found::Nothing | Found::Null => return Ok(Written::Nothing),
-            Found::Cell(ty, raw) => return self.write_cell_text(place, ty, raw, out),
+            Found::Cell(ty, raw) => return self.written(place, ty.write_text(raw, out)),
             Found::Value(value) => value.write_text(out),
             Found::Literal(value) => value.write_text(out),
             Found::Json(serde_json::Value::String(text)) => out.extend_from_slice(text.as_bytes()),
@@ -231,15 +231,13 @@ impl<'a> Context<'a> {
         Ok(Written::Value)
     }
 
-    fn write_cell_text(
+    /// What writing a cell came to, with the place's name in an error.
+    pub(super) fn written(
         &self,
         place: &Place,
-        ty: &Type,
-        raw: &[u8],
-        out: &mut Vec<u8>,
+        outcome: Result<(), ValueError>,
     ) -> Result<Written, Fault> {
-        ty.write_text(raw, out)
-            .map_err(|error| Fault::value(&self.name_of(place), &error))?;
+        outcome.map_err(|error| Fault::value(&self.name_of(place), &error))?;
         Ok(Written::Value)
     }
 }
