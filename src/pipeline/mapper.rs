@@ -16,9 +16,6 @@ use crate::event::EncodedBatch;
 use crate::mapping::{Evaluator, Stop};
 use crate::sink::{Cursor, Progress};
 
-/// An encoded batch of this size is sent on even if more input is ready, in bytes.
-const ENCODED_BYTES: usize = 64 << 10;
-
 /// The ends of the channels that the mapper sits between.
 pub(super) struct Channels {
     pub(super) batches: mpsc::Receiver<Batch>,
@@ -29,10 +26,12 @@ pub(super) struct Channels {
 
 /// Maps batches until the source or the committer hangs up.
 ///
-/// A bad record that stops the pipeline is an error, sent after everything before it.
+/// An encoded batch of `encoded_bytes` is sent on even if more input is ready. A bad record that stops the
+/// pipeline is an error, sent after everything before it.
 pub(super) fn run(
     mut mapper: Mapper,
     mut channels: Channels,
+    encoded_bytes: usize,
     meter: &mut MapperMeter,
 ) -> Result<(), Stop> {
     while let Some(first) = channels.batches.blocking_recv() {
@@ -48,7 +47,7 @@ pub(super) fn run(
             // Nobody may be waiting for it: then its memory is freed.
             let _ = channels.emptied_batches.try_send(batch);
             // Small batches that came while the committer was busy go on together.
-            let more = mapped.is_ok() && out.buf.len() < ENCODED_BYTES;
+            let more = mapped.is_ok() && out.buf.len() < encoded_bytes;
             next = more.then(|| channels.batches.try_recv().ok()).flatten();
         }
         if channels.encoded.send(out).is_err() {

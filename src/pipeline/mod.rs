@@ -39,6 +39,8 @@ pub struct Limits {
     /// Encoded batches between the mapper and the committer. Enough for what trickles in during one commit, so
     /// that all of it is at hand when the next one begins.
     pub encoded_batches: usize,
+    /// An encoded batch takes in no further batch once it is so long.
+    pub encoded_bytes: usize,
     /// Least time from the end of one commit to the next.
     pub commit_min_interval: Duration,
     /// A commit takes no further batch once it holds so many records.
@@ -58,6 +60,7 @@ impl Default for Limits {
         Self {
             channel_batches: 4,
             encoded_batches: 16,
+            encoded_bytes: 64 << 10,
             commit_min_interval: Duration::ZERO,
             commit_max_records: 20_000,
             commit_max_age: Duration::from_millis(500),
@@ -241,7 +244,8 @@ fn spawn_mapper<M>(
     channels: mapper::Channels,
 ) -> JoinHandle<Result<(), Stop>> {
     let mut meter = plan.meters.mapper();
-    tokio::task::spawn_blocking(move || mapper::run(mapper, channels, &mut meter))
+    let encoded_bytes = plan.limits.encoded_bytes;
+    tokio::task::spawn_blocking(move || mapper::run(mapper, channels, encoded_bytes, &mut meter))
 }
 
 /// The result of a session's thread; its panic is ours.

@@ -142,6 +142,8 @@ impl World {
         let limits = Limits {
             channel_batches: 2,
             encoded_batches: 1,
+            // Every batch on its own: the most places to break at.
+            encoded_bytes: 1,
             commit_min_interval: Duration::ZERO,
             commit_max_records: 6,
             backoff_min: Duration::from_micros(100),
