@@ -6,7 +6,7 @@
 //! that took a third of the process's CPU time. With one arena the same run took 6 instead of 9 CPU-seconds
 //! per million events, and no more memory.
 //!
-//! The call is unsafe only because it is foreign; what is deliberately absent is another allocator: jemalloc
+//! The calls are unsafe only because they are foreign; what is deliberately absent is another allocator: jemalloc
 //! was as fast and held half as much memory again.
 
 /// Keeps all threads on the process's first heap. To be called before other threads are started; does nothing

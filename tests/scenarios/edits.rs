@@ -62,11 +62,7 @@ async fn an_edited_mapping_and_an_added_table_apply_from_the_checkpoint_on() -> 
     let mut daemon = rig.daemon().await?;
     daemon.ready().await?;
     let load = Workload::start(&rig, 2, 50, Duration::from_millis(1));
-    eventually("some load", SOON, || {
-        let enough = load.commits() > 200;
-        async move { Ok(enough) }
-    })
-    .await?;
+    load.more(200).await?;
     daemon.kill9().await?;
 
     rig.write_pack_with(&edited(), MORE_SCHEMA)?;

@@ -77,11 +77,7 @@ async fn a_terminated_daemon_leaves_nothing_to_send_again() -> Result<()> {
     let mut daemon = rig.daemon().await?;
     daemon.ready().await?;
     let load = Workload::start(&rig, 2, 50, Duration::from_millis(1));
-    eventually("some load", SOON, || {
-        let enough = load.commits() > 200;
-        async move { Ok(enough) }
-    })
-    .await?;
+    load.more(200).await?;
     assert_eq!(daemon.terminate().await?, 0, "{}", daemon.log());
     load.stop().await;
     // All that was sent is acknowledged: the slot starts exactly where Kafka's position is.
@@ -119,12 +115,7 @@ async fn a_daemon_killed_around_the_end_of_a_kafka_transaction_repeats_and_loses
     daemon.ready().await?;
     let load = Workload::start(&rig, 2, 50, Duration::from_millis(1));
     for point in [HoldPoint::Request, HoldPoint::Response].repeat(3) {
-        let written = load.commits();
-        eventually("load on the source", SOON, || {
-            let enough = load.commits() > written + 50;
-            async move { Ok(enough) }
-        })
-        .await?;
+        load.more(50).await?;
         let hold = proxy.hold(KAFKA_END_TXN, point);
         hold.caught(SOON).await?;
         println!(

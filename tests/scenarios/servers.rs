@@ -20,15 +20,6 @@ async fn impatient_postgres() -> Result<Postgres> {
         .await
 }
 
-async fn some_load(load: &Workload, more: u64) -> Result<()> {
-    let wanted = load.commits() + more;
-    eventually("load on the source", SOON, || {
-        let enough = load.commits() >= wanted;
-        async move { Ok(enough) }
-    })
-    .await
-}
-
 #[tokio::test]
 async fn postgres_killed_and_restarted_under_load() -> Result<()> {
     let mut postgres = impatient_postgres().await?;
@@ -44,11 +35,11 @@ async fn postgres_killed_and_restarted_under_load() -> Result<()> {
     daemon.ready().await?;
     let load = Workload::start(&rig, 2, 50, Duration::from_millis(1));
     for _ in 0..2 {
-        some_load(&load, 200).await?;
+        load.more(200).await?;
         postgres.kill9().await?;
         postgres.start_again().await?;
     }
-    some_load(&load, 200).await?;
+    load.more(200).await?;
     load.stop().await;
     settled(&rig, Reads::Once).await?;
     assert_eq!(daemon.terminate().await?, 0, "{}", daemon.log());
@@ -69,14 +60,14 @@ async fn kafka_killed_restarted_and_away_for_longer_than_the_walsender_waits() -
     let mut daemon = rig.daemon().await?;
     daemon.ready().await?;
     let load = Workload::start(&rig, 2, 50, Duration::from_millis(1));
-    some_load(&load, 200).await?;
+    load.more(200).await?;
     kafka.kill9().await?;
     kafka.start_again().await?;
-    some_load(&load, 200).await?;
+    load.more(200).await?;
 
     kafka.stop().await?;
     // More than three times wal_sender_timeout: whoever does not answer keepalives is thrown out.
-    some_load(&load, 500).await?;
+    load.more(500).await?;
     tokio::time::sleep(Duration::from_secs(7)).await;
     let query =
         "SELECT active::text FROM pg_replication_slots WHERE slot_name = 'rowbridge_kafka_killed'";
@@ -87,7 +78,7 @@ async fn kafka_killed_restarted_and_away_for_longer_than_the_walsender_waits() -
     )
     .await?;
     kafka.start_again().await?;
-    some_load(&load, 200).await?;
+    load.more(200).await?;
     load.stop().await;
     settled(&rig, Reads::Once).await?;
     assert_eq!(daemon.terminate().await?, 0, "{}", daemon.log());

@@ -8,7 +8,7 @@ use anyhow::Result;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::rig::Rig;
+use crate::rig::{Rig, SOON, eventually};
 
 /// Writers that run until stopped; a writer whose connection breaks connects again.
 pub(crate) struct Workload {
@@ -54,6 +54,16 @@ impl Workload {
     /// Transactions committed so far.
     pub(crate) fn commits(&self) -> u64 {
         self.commits.load(Ordering::Relaxed)
+    }
+
+    /// Waits until more than `transactions` were committed from now on.
+    pub(crate) async fn more(&self, transactions: u64) -> Result<()> {
+        let written = self.commits();
+        eventually("load on the source", SOON, || {
+            let enough = self.commits() > written + transactions;
+            async move { Ok(enough) }
+        })
+        .await
     }
 
     /// Stops and waits for the writers.

@@ -21,8 +21,8 @@ use crate::sink::SinkError;
 /// what our predecessor left open.
 const INIT_SLICE: Duration = Duration::from_millis(40);
 /// Shortest and longest pause between two looks at the records in flight; in between an eighth of the time
-/// waited so far, so that a wait costs a dozen looks however long it is. librdkafka's own wait takes steps of
-/// 100 ms where reports are asked for, its shorter ones spin, and committing without waiting takes 100 ms too.
+/// waited so far. librdkafka's own wait takes steps of 100 ms, its shorter ones spin, and committing without
+/// waiting first was measured to take 100 ms too.
 const DRAIN_PAUSE_MIN: Duration = Duration::from_micros(200);
 const DRAIN_PAUSE_MAX: Duration = Duration::from_millis(1);
 /// Pause between two attempts to queue a record while the queue is full.
