@@ -100,7 +100,7 @@ impl EncodedBatch {
     }
 
     /// The headers of `record`, in order.
-    pub fn headers_of(&self, record: &Record) -> impl Iterator<Item = (HeaderId, &[u8])> {
+    pub fn headers_of(&self, record: &Record) -> impl Iterator<Item = (HeaderId, &[u8])> + Clone {
         let range = record.headers.start as usize..record.headers.end as usize;
         self.headers[range]
             .iter()

@@ -42,7 +42,6 @@ pub(crate) const REFUSED: u8 = 2;
 /// Does what the process's arguments say, and tells how it ended.
 #[must_use]
 pub fn main() -> ExitCode {
-    rowbridge_heap::share();
     // `parse` answers wrong arguments itself, with exit code 2.
     let cli = Cli::parse();
     finish(dispatch(cli))
