@@ -2,9 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
-mod airline_rules;
 mod documentation;
 mod dry_run;
+mod packs;
 mod test_command;
 
 use std::io::Write as _;
@@ -28,6 +28,18 @@ fn rowbridge(arguments: &[&str], input: &[u8]) -> Output {
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The folders of the shipped packs, as seen from the repository's root.
+fn packs() -> Vec<String> {
+    let folders = std::fs::read_dir(root().join("mappings")).unwrap();
+    let names = folders.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut packs: Vec<String> = names.map(|name| format!("mappings/{name}")).collect();
+    packs.sort();
+    for known in ["mappings/airline", "mappings/bus"] {
+        assert!(packs.iter().any(|pack| pack == known), "{packs:?}");
+    }
+    packs
 }
 
 fn stdout(output: &Output) -> String {

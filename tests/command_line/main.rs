@@ -94,13 +94,16 @@ fn a_wrong_configuration_exits_with_2_and_tells_everything_but_secrets() {
 }
 
 #[test]
-fn check_offline_passes_the_airline_pack() {
-    let (code, out, err) = rowbridge(Some(&configuration("")), &["check", "--offline"]);
-    assert_eq!(code, Some(0), "{out}{err}");
-    assert!(
-        out.contains("not looked at: source and sink: --offline\n0 errors, "),
-        "{out}"
-    );
+fn check_offline_passes_the_shipped_packs() {
+    for pack in ["airline", "bus"] {
+        let text = configuration("").replace("/airline\"", &format!("/{pack}\""));
+        let (code, out, err) = rowbridge(Some(&text), &["check", "--offline"]);
+        assert_eq!(code, Some(0), "{out}{err}");
+        assert!(
+            out.contains("not looked at: source and sink: --offline\n0 errors, "),
+            "{out}"
+        );
+    }
 }
 
 #[test]
