@@ -4,6 +4,7 @@
 
 mod documentation;
 mod dry_run;
+mod manual;
 mod packs;
 mod test_command;
 

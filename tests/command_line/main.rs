@@ -150,3 +150,20 @@ fn a_source_that_cannot_be_reached_fails_with_1() {
         "{err}"
     );
 }
+
+#[test]
+fn health_says_who_does_not_answer_and_exits_with_1() {
+    // Nobody listens on port 1 of loopback.
+    let text = configuration("[http]\nlisten = \"0.0.0.0:1\"\n");
+    let (code, out, err) = rowbridge(Some(&text), &["health"]);
+    assert_eq!((code, out.as_str()), (Some(1), ""), "{err}");
+    assert!(
+        err.starts_with("error: no answer from http://127.0.0.1:1/readyz\n  caused by: "),
+        "{err}"
+    );
+
+    let text = configuration("[http]\nlisten = \"127.0.0.1:0\"\n");
+    let (code, _, err) = rowbridge(Some(&text), &["health"]);
+    assert_eq!(code, Some(2), "{err}");
+    assert!(err.ends_with("hint: give http.listen a port\n"), "{err}");
+}
