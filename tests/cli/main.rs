@@ -4,10 +4,12 @@
 
 mod documentation;
 mod dry_run;
+mod image;
 mod manual;
 mod packs;
 mod test_command;
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -41,6 +43,10 @@ fn packs() -> Vec<String> {
         assert!(packs.iter().any(|pack| pack == known), "{packs:?}");
     }
     packs
+}
+
+fn words(text: &str) -> BTreeSet<String> {
+    text.split_whitespace().map(str::to_owned).collect()
 }
 
 fn stdout(output: &Output) -> String {
