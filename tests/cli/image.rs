@@ -1,6 +1,7 @@
 //! What can be known of the container image without a container engine.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::process::Command;
 
 use super::{root, rowbridge, stderr, words};
@@ -192,7 +193,7 @@ fn the_image_runs_the_daemon_as_nobody_and_asks_it_without_a_shell() {
 }
 
 /// The command line takes these arguments.
-fn understood(arguments: &[String]) {
+pub(crate) fn understood(arguments: &[String]) {
     let arguments: Vec<&str> = arguments
         .iter()
         .map(String::as_str)
@@ -204,4 +205,14 @@ fn understood(arguments: &[String]) {
         "{arguments:?}: {}",
         stderr(&output)
     );
+}
+
+/// Where the image keeps the shipped packs, as a folder of this repository.
+pub(crate) fn packs_of_the_image() -> (String, &'static Path) {
+    let copies = stages()[1].clone();
+    let copies = all(&copies, "COPY");
+    let copy = copies
+        .iter()
+        .find_map(|copy| copy.strip_prefix("mappings "));
+    (copy.unwrap().to_owned(), root())
 }

@@ -136,3 +136,16 @@ async fn the_demo_database_of_every_pack_is_what_its_mapping_needs() -> Result<(
     }
     Ok(())
 }
+
+#[tokio::test]
+async fn the_grants_of_the_compose_example_are_all_that_its_daemon_needs() -> Result<()> {
+    let mut rig = Rig::shipped("tickets", "bus").await?;
+    rig.sql(include_str!("../../examples/compose/bridge.sql"))
+        .await?;
+    rig.database_url = as_role(&rig.database_url, "rowbridge");
+    rig.write_config_source("create_publication = false")?;
+    let checked = Checked::of(&rig).await?;
+    assert_eq!(checked.code, Some(0), "{:#?}", checked.findings);
+    assert_eq!(checked.texts("source", "problem"), Vec::<&str>::new());
+    Ok(())
+}
