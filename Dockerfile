@@ -41,6 +41,7 @@ COPY mappings /usr/share/rowbridge/mappings
 USER 65532:65532
 # Where rowbridge.toml is looked for. Its secrets are files: password_file = "/run/secrets/...".
 WORKDIR /etc/rowbridge
+# Reached from outside only with http.listen = "0.0.0.0:9464".
 EXPOSE 9464
 # Whether it answers, not whether it is ready: a standby and one whose Kafka is away are well and must not be replaced.
 HEALTHCHECK --interval=10s --timeout=6s --start-period=10s --retries=3 CMD ["/usr/local/bin/rowbridge", "health", "--live"]
