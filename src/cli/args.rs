@@ -53,6 +53,20 @@ pub(crate) enum Command {
     ///
     /// Refused while an instance runs.
     Drop(DropArgs),
+    /// Ask the running daemon whether it is ready
+    ///
+    /// Prints the answer of /readyz at http.listen. Exit code 0 if ready, 1 if not, or if nobody answers.
+    Health(HealthArgs),
+    /// Print the completion script of a shell
+    Completions {
+        #[arg(value_name = "SHELL")]
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual pages into a folder
+    Man {
+        #[arg(value_name = "FOLDER")]
+        folder: PathBuf,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -148,6 +162,13 @@ pub(crate) struct DropArgs {
     /// Do it; without this it only says what would be removed
     #[arg(long)]
     pub(crate) yes: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct HealthArgs {
+    /// Only whether it answers: /livez
+    #[arg(long)]
+    pub(crate) live: bool,
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

@@ -8,6 +8,8 @@ mod check;
 #[cfg(all(feature = "postgres", feature = "kafka"))]
 mod drop;
 mod dry_run;
+mod health;
+mod manual;
 mod paint;
 #[cfg(all(feature = "postgres", feature = "kafka"))]
 mod peers;
@@ -59,6 +61,9 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Check(args) => Box::pin(check::run(config, &args)).await,
             Command::DryRun(args) => Box::pin(dry_run::run(config, &args)).await,
             Command::Test(args) => test::run(&args),
+            Command::Health(args) => health::run(config, &args).await,
+            Command::Completions { shell } => manual::completions(shell),
+            Command::Man { folder } => manual::pages(&folder),
             #[cfg(all(feature = "postgres", feature = "kafka"))]
             Command::Position { command } => Box::pin(position::run(load(config)?, &command)).await,
             #[cfg(all(feature = "postgres", feature = "kafka"))]

@@ -94,13 +94,16 @@ fn a_wrong_configuration_exits_with_2_and_tells_everything_but_secrets() {
 }
 
 #[test]
-fn check_offline_passes_the_airline_pack() {
-    let (code, out, err) = rowbridge(Some(&configuration("")), &["check", "--offline"]);
-    assert_eq!(code, Some(0), "{out}{err}");
-    assert!(
-        out.contains("not looked at: source and sink: --offline\n0 errors, "),
-        "{out}"
-    );
+fn check_offline_passes_the_shipped_packs() {
+    for pack in ["airline", "bus"] {
+        let text = configuration("").replace("/airline\"", &format!("/{pack}\""));
+        let (code, out, err) = rowbridge(Some(&text), &["check", "--offline"]);
+        assert_eq!(code, Some(0), "{out}{err}");
+        assert!(
+            out.contains("not looked at: source and sink: --offline\n0 errors, "),
+            "{out}"
+        );
+    }
 }
 
 #[test]
@@ -146,4 +149,21 @@ fn a_source_that_cannot_be_reached_fails_with_1() {
         err.starts_with("error: ") && !err.contains("hunter2"),
         "{err}"
     );
+}
+
+#[test]
+fn health_says_who_does_not_answer_and_exits_with_1() {
+    // Nobody listens on port 1 of loopback.
+    let text = configuration("[http]\nlisten = \"0.0.0.0:1\"\n");
+    let (code, out, err) = rowbridge(Some(&text), &["health"]);
+    assert_eq!((code, out.as_str()), (Some(1), ""), "{err}");
+    assert!(
+        err.starts_with("error: no answer from http://127.0.0.1:1/readyz\n  caused by: "),
+        "{err}"
+    );
+
+    let text = configuration("[http]\nlisten = \"127.0.0.1:0\"\n");
+    let (code, _, err) = rowbridge(Some(&text), &["health"]);
+    assert_eq!(code, Some(2), "{err}");
+    assert!(err.ends_with("hint: give http.listen a port\n"), "{err}");
 }

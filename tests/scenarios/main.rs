@@ -11,6 +11,7 @@ mod edits;
 mod instances;
 mod kills;
 mod rows;
+mod seats;
 mod servers;
 mod snapshot;
 mod states;
