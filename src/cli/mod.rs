@@ -8,6 +8,8 @@ mod check;
 #[cfg(all(feature = "postgres", feature = "kafka"))]
 mod drop;
 mod dry_run;
+#[cfg(all(feature = "postgres", feature = "kafka"))]
+mod init;
 mod paint;
 #[cfg(all(feature = "postgres", feature = "kafka"))]
 mod peers;
@@ -61,11 +63,13 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::DryRun(args) => Box::pin(dry_run::run(config, &args)).await,
             Command::Test(args) => test::run(&args),
             #[cfg(all(feature = "postgres", feature = "kafka"))]
+            Command::Init(args) => Box::pin(init::run(config, &args)).await,
+            #[cfg(all(feature = "postgres", feature = "kafka"))]
             Command::Position { command } => Box::pin(position::run(load(config)?, &command)).await,
             #[cfg(all(feature = "postgres", feature = "kafka"))]
             Command::Drop(args) => Box::pin(drop::run(load(config)?, &args)).await,
             #[cfg(not(all(feature = "postgres", feature = "kafka")))]
-            Command::Run | Command::Position { .. } | Command::Drop(_) => {
+            Command::Run | Command::Init(_) | Command::Position { .. } | Command::Drop(_) => {
                 anyhow::bail!("this binary was built without the features postgres and kafka")
             }
         }
