@@ -10,6 +10,8 @@ mod drop;
 mod dry_run;
 mod health;
 mod manual;
+#[cfg(all(feature = "postgres", feature = "kafka"))]
+mod init;
 mod paint;
 #[cfg(all(feature = "postgres", feature = "kafka"))]
 mod peers;
@@ -65,11 +67,13 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Completions { shell } => manual::completions(shell),
             Command::Man { folder } => manual::pages(&folder),
             #[cfg(all(feature = "postgres", feature = "kafka"))]
+            Command::Init(args) => Box::pin(init::run(config, &args)).await,
+            #[cfg(all(feature = "postgres", feature = "kafka"))]
             Command::Position { command } => Box::pin(position::run(load(config)?, &command)).await,
             #[cfg(all(feature = "postgres", feature = "kafka"))]
             Command::Drop(args) => Box::pin(drop::run(load(config)?, &args)).await,
             #[cfg(not(all(feature = "postgres", feature = "kafka")))]
-            Command::Run | Command::Position { .. } | Command::Drop(_) => {
+            Command::Run | Command::Init(_) | Command::Position { .. } | Command::Drop(_) => {
                 anyhow::bail!("this binary was built without the features postgres and kafka")
             }
         }

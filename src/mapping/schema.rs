@@ -100,6 +100,8 @@ fn read_type(ty: &Text, table: &Table<'_>) -> Type {
             .report()
             .push(Diagnostic::error(ty.at, "a column needs a type").hint("\"text\""));
     } else if !COMMON_TYPES.contains(&base)
+        // Whoever quotes a name means it: "char" is not char.
+        && !base.starts_with('"')
         && let Some(meant) = closest(base, COMMON_TYPES.iter().copied())
         && strsim::damerau_levenshtein(base, meant) <= 2
     {

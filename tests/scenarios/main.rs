@@ -8,6 +8,7 @@ mod agents;
 mod checking;
 mod dry_run;
 mod edits;
+mod init;
 mod instances;
 mod kills;
 mod rows;

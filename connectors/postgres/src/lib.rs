@@ -5,6 +5,7 @@
 //! - [`source`]: the contract (own, hold, run, check); what a first start and a resume compare
 //! - [`config`]: the settings and every limit
 //! - [`preview`]: the source of a live dry-run; [`upkeep`]: what the command line does to a stopped pipeline
+//! - [`survey`]: what `init` asks of tables that no mapping names yet
 //! - `check`: findings with the statement that fixes each
 //! - `stream`: the loop that reads the walsender and keeps it alive
 //! - `snapshot`: existing rows by COPY
@@ -31,6 +32,7 @@ mod socket;
 pub mod source;
 mod sql;
 mod stream;
+pub mod survey;
 mod timeline;
 mod tls;
 pub mod upkeep;
@@ -42,6 +44,7 @@ pub use config::{
 pub use preview::{PreviewPublication, PreviewSource};
 pub use slot::{Holder, SlotState};
 pub use source::{PostgresSource, object_name};
+pub use survey::{SurveyLimits, Surveyor};
 pub use upkeep::{
     Removal, Removals, drop_slot_and_publication, make_slot, remove_slot, slot_state,
 };

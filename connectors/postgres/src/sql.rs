@@ -3,7 +3,7 @@
 //! tokio-postgres over our own socket, so that addresses, TLS and session settings are the same on both.
 
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, NoTls, Row};
+use tokio_postgres::{Client, NoTls, Row, SimpleQueryMessage};
 use tokio_util::task::AbortOnDropHandle;
 
 use rowbridge_api::SourceError;
@@ -83,6 +83,22 @@ impl Sql {
             .query(sql, parameters)
             .await
             .map_err(|error| sql_error(&format!("cannot {doing}"), error))
+    }
+
+    /// Runs a query and returns its rows in their text form, as the stream has it.
+    pub(crate) async fn text_rows(
+        &self,
+        sql: &str,
+    ) -> Result<Vec<Vec<Option<String>>>, tokio_postgres::Error> {
+        let messages = self.client.simple_query(sql).await?;
+        let rows = messages.into_iter().filter_map(|message| match message {
+            SimpleQueryMessage::Row(row) => {
+                let cells = (0..row.len()).map(|index| row.get(index).map(str::to_owned));
+                Some(cells.collect())
+            }
+            _ => None,
+        });
+        Ok(rows.collect())
     }
 
     /// Runs statements without parameters.
