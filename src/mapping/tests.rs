@@ -22,6 +22,8 @@ status = "text"
 attrs = "jsonb"
 tags = "text[]"
 updated_at = "timestamptz"
+address = "row(city text, zip int4, lines text[])"
+extras = "hstore"
 "#;
 
 pub(super) const HEAD: &str = r#"
@@ -361,6 +363,68 @@ nested = { object = { tags = "$.row.tags", deeper = { object = { fare = { path =
             r#""cabin":"economy","first":"12A","route":"QX4RTZ-77{}","#,
             r#""nested":{"tags":["a","b"],"deeper":{"fare":"120.000"}}}"#
         )]
+    );
+}
+
+#[test]
+fn rules_read_inside_composites_and_hstores() {
+    let row = with(&[
+        ("address", V(r#"("New York",,"{a,""b c""}")"#)),
+        ("extras", V(r#""a"=>"1", "b"=>NULL"#)),
+    ]);
+    let rules = rule(
+        r#"on = "insert"
+key = "{$.row.address.city}"
+when = "$.row.address.city == 'New York' && length($.row.extras) == 2 && $.row.extras.b == null"
+[event.data]
+address = "$.row.address"
+city = "$.row.address.city"
+zip = "$.row.address.zip"
+line = "$.row.address.lines[1]"
+a = { path = "$.row.extras.a", as = "integer" }
+text = { path = "$.row.extras", as = "string" }
+"#,
+    );
+    assert_eq!(
+        Bench::new(&rules).run(Op::Insert, None, Some(&row)),
+        [concat!(
+            r#"E New York {"address":{"city":"New York","zip":null,"lines":["a","b c"]},"#,
+            r#""city":"New York","zip":null,"line":"b c","a":1,"#,
+            r#""text":"{\"a\":\"1\",\"b\":null}"}"#
+        )]
+    );
+    let rules = rule("changed = [\"address.city\", \"extras\"]\n");
+    let moved = with(&[
+        ("address", V("(Boston,,{})")),
+        ("extras", V(r#""b"=>NULL,"a"=>"1""#)),
+    ]);
+    let same = with(&[
+        ("address", V("(\"New York\",5,{})")),
+        ("extras", V(r#""b"=>NULL,"a"=>"1""#)),
+    ]);
+    assert_eq!(update(&rules, &row, &moved), ["E 7 {}"]);
+    assert_eq!(update(&rules, &row, &same), [""; 0]);
+}
+
+#[test]
+fn a_number_that_no_column_holds_is_compared_without_writing_it_out() {
+    let row = with(&[("attrs", V(r#"{"n": 1e999999999}"#))]);
+    let rules = rule("on = \"insert\"\nwhen = \"$.row.attrs.n == 5\"\n");
+    assert_eq!(
+        Bench::new(&rules).run(Op::Insert, None, Some(&row)),
+        [""; 0]
+    );
+}
+
+#[test]
+fn the_servers_last_timestamp_can_be_a_key() {
+    let row = with(&[("updated_at", V("294276-12-31 23:59:59.999999+00"))]);
+    let rules = rule(
+        "on = \"insert\"\nkey = \"{updated_at}\"\n[event.data]\nat = { path = \"$.row.updated_at\", as = \"string\" }\n",
+    );
+    assert_eq!(
+        Bench::new(&rules).run(Op::Insert, None, Some(&row)),
+        [r#"E +294276-12-31T23:59:59.999999Z {"at":"+294276-12-31T23:59:59.999999Z"}"#]
     );
 }
 

@@ -31,4 +31,4 @@ pub use source::{
     BatchSender, Claim, ColumnNeed, ConsumerGone, Finding, Identity, OpSet, Severity, Source,
     SourceError, SourceIo, SourceStatus, Start, State, TableNeeds, batch_channel,
 };
-pub use value::{Kind, Type, Value, ValueError};
+pub use value::{Element, Field, Kind, Type, Value, ValueError};

@@ -301,6 +301,7 @@ const SESSION_SETTINGS: &[&str] = &[
     "extra_float_digits=3",
     "bytea_output=hex",
     "lc_monetary=C",
+    "quote_all_identifiers=off",
     "search_path=",
     "row_security=off",
     "statement_timeout=0",

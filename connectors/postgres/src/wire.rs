@@ -111,14 +111,26 @@ impl Link {
         frontend::startup_message(parameters, &mut self.output).map_err(unsendable)?;
         self.flush().await?;
         self.authenticate(config).await?;
+        let mut has_no_encoding = false;
         loop {
             match self.message().await? {
                 Message::BackendKeyData(key) => self.backend_pid = key.process_id(),
-                Message::ReadyForQuery(_) => return Ok(()),
+                Message::ParameterStatus(status) => {
+                    let is_encoding = status.name().is_ok_and(|name| name == "server_encoding");
+                    let is_ascii = status.value().is_ok_and(|value| value == "SQL_ASCII");
+                    has_no_encoding |= is_encoding && is_ascii;
+                }
+                Message::ReadyForQuery(_) => break,
                 Message::ErrorResponse(body) => return Err(refused(&body)),
                 _ => {}
             }
         }
+        if has_no_encoding {
+            // An SQL_ASCII database holds any bytes. Asked for UTF-8 the server checks them and ends the
+            // session at the first that are none; they are for us to set aside.
+            self.query("SET client_encoding = 'SQL_ASCII'").await?;
+        }
+        Ok(())
     }
 
     async fn authenticate(&mut self, config: &PostgresConfig) -> Result<(), WireError> {
