@@ -5,6 +5,7 @@
 
 mod args;
 mod check;
+mod crash;
 #[cfg(all(feature = "postgres", feature = "kafka"))]
 mod drop;
 mod dry_run;
@@ -46,6 +47,7 @@ pub(crate) const REFUSED: u8 = 2;
 /// Does what the process's arguments say, and tells how it ended.
 #[must_use]
 pub fn main() -> ExitCode {
+    crash::report_discreetly();
     // `parse` answers wrong arguments itself, with exit code 2.
     let cli = Cli::parse();
     finish(dispatch(cli))

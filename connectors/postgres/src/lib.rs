@@ -13,10 +13,11 @@
 //! - [`pgoutput`]: the decoder; pure
 //! - `intake`: the buffer that a batch's cells point into
 //! - `slot`, `publication`, `timeline`, `catalogue`: what the server remembers and knows
-//! - `wire`, `sql`, `socket`, `tls`, `error`: sessions
+//! - `wire`, `sql`, `socket`, `tls`, `error`: sessions; `admission`: what keeps us out of them
 //!
 //! Deliberately absent: value decoding (rowbridge-api), mapping, any knowledge of sinks, a value tree.
 
+mod admission;
 mod assembler;
 mod catalogue;
 mod check;
@@ -39,7 +40,7 @@ pub mod upkeep;
 mod wire;
 
 pub use config::{
-    Address, ClientCertificate, ConfigError, Limits, Password, PostgresConfig, TlsMode,
+    Address, ClientCertificate, ConfigError, ConfigFile, Limits, Password, PostgresConfig, TlsMode,
 };
 pub use preview::{PreviewPublication, PreviewSource};
 pub use slot::{Holder, SlotState};

@@ -8,9 +8,13 @@ use tokio_util::task::AbortOnDropHandle;
 
 use rowbridge_api::SourceError;
 
+use crate::admission;
 use crate::config::{APPLICATION_NAME, PostgresConfig, session_options};
 use crate::error::{WireError, sql_error};
 use crate::socket::Socket;
+
+/// What [`Sql::connect`] does, for errors.
+pub(crate) const OPENING: &str = "cannot open an SQL session";
 
 /// Settings that only newer servers know, where naming them at start-up would be an error.
 const SETTINGS_OF_NEWER_SERVERS: &str = "SELECT set_config(name, '0', false) FROM pg_settings \
@@ -24,23 +28,24 @@ pub(crate) struct Sql {
 
 impl Sql {
     pub(crate) async fn connect(config: &PostgresConfig) -> Result<Self, SourceError> {
+        let opened = Self::open(config).await;
+        opened.map_err(|error| error.while_doing(OPENING))
+    }
+
+    /// As [`Sql::connect`], for callers that decide themselves what an error means.
+    pub(crate) async fn open(config: &PostgresConfig) -> Result<Self, WireError> {
         let after = config.limits.connect_timeout;
-        let timed_out = |_| {
-            WireError::Timeout {
-                what: "connecting",
-                after,
-            }
-            .while_doing("cannot open an SQL session")
+        let timed_out = |_| WireError::Timeout {
+            what: "connecting",
+            after,
         };
-        tokio::time::timeout(after, Self::open(config))
+        tokio::time::timeout(after, Self::log_in(config))
             .await
             .map_err(timed_out)?
     }
 
-    async fn open(config: &PostgresConfig) -> Result<Self, SourceError> {
-        let doing = "cannot open an SQL session";
-        let socket = Socket::connect(config);
-        let socket = socket.await.map_err(|error| error.while_doing(doing))?;
+    async fn log_in(config: &PostgresConfig) -> Result<Self, WireError> {
+        let socket = Socket::connect(config).await?;
         let mut settings = tokio_postgres::Config::new();
         settings
             .user(&config.user)
@@ -48,12 +53,12 @@ impl Sql {
             .application_name(APPLICATION_NAME)
             .ssl_mode(tokio_postgres::config::SslMode::Disable)
             .options(session_options(&config.limits));
-        let password = config.password.read().map_err(WireError::from);
-        if let Some(password) = password.map_err(|error| error.while_doing(doing))? {
+        if let Some(password) = config.password.read()? {
             settings.password(password);
         }
         let connected = settings.connect_raw(socket, NoTls).await;
-        let (client, connection) = connected.map_err(|error| sql_error(doing, error))?;
+        let (client, connection) =
+            connected.map_err(|error| admission::of_session(config, error))?;
         let connection = tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "the SQL session ended");
@@ -63,8 +68,10 @@ impl Sql {
             client,
             _connection: AbortOnDropHandle::new(connection),
         };
-        sql.query("set up the session", SETTINGS_OF_NEWER_SERVERS, &[])
-            .await?;
+        sql.client
+            .query(SETTINGS_OF_NEWER_SERVERS, &[])
+            .await
+            .map_err(|error| admission::of_session(config, error))?;
         Ok(sql)
     }
 

@@ -18,6 +18,7 @@ use postgres_protocol::message::backend::{self, Message};
 use postgres_protocol::message::frontend;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use crate::admission;
 use crate::config::{APPLICATION_NAME, PostgresConfig, session_options};
 use crate::error::{ServerError, WireError};
 use crate::socket::Socket;
@@ -86,6 +87,7 @@ impl Link {
                 what: "connecting",
                 after,
             })?
+            .map_err(|error| admission::explain(config, error))
     }
 
     pub(crate) const fn backend_pid(&self) -> i32 {
@@ -135,18 +137,14 @@ impl Link {
 
     async fn authenticate(&mut self, config: &PostgresConfig) -> Result<(), WireError> {
         let password = || -> Result<String, WireError> {
-            config.password.read()?.ok_or_else(|| {
-                WireError::Unusable(format!(
-                    "the server wants a password for `{}` and none is configured",
-                    config.user
-                ))
-            })
+            let password = config.password.read()?;
+            password.ok_or_else(|| admission::no_password(config))
         };
         loop {
             match self.message().await? {
                 Message::AuthenticationOk => return Ok(()),
                 Message::AuthenticationSasl(body) => {
-                    self.scram(&body, &password()?).await?;
+                    self.scram(config, &body, &password()?).await?;
                 }
                 Message::AuthenticationMd5Password(body) => {
                     let password = password()?;
@@ -160,10 +158,10 @@ impl Link {
                 Message::ErrorResponse(body) => return Err(refused(&body)),
                 Message::NoticeResponse(_) => {}
                 _ => {
-                    return Err(WireError::Unusable(
+                    return Err(admission::unknown_method(
+                        config,
                         "the server asks for an authentication method other than SCRAM-SHA-256, \
-                         md5, password, trust, peer or cert"
-                            .to_owned(),
+                         md5, password, trust, peer or cert",
                     ));
                 }
             }
@@ -178,6 +176,7 @@ impl Link {
     /// SCRAM-SHA-256 (RFC 7677), which also proves that the server knows the password's verifier.
     async fn scram(
         &mut self,
+        config: &PostgresConfig,
         offered: &backend::AuthenticationSaslBody,
         password: &str,
     ) -> Result<(), WireError> {
@@ -186,8 +185,9 @@ impl Link {
             .any(|name| Ok(name == sasl::SCRAM_SHA_256))
             .map_err(malformed)?;
         if !known {
-            return Err(WireError::Unusable(
-                "the server offers no SCRAM-SHA-256".to_owned(),
+            return Err(admission::unknown_method(
+                config,
+                "the server offers no SCRAM-SHA-256",
             ));
         }
         let binding = sasl::ChannelBinding::unsupported();
@@ -205,9 +205,9 @@ impl Link {
         frontend::sasl_response(scram.message(), &mut self.output).map_err(unsendable)?;
         self.flush().await?;
         match self.message().await? {
-            Message::AuthenticationSaslFinal(body) => scram.finish(body.data()).map_err(|_| {
-                WireError::Unusable("the server could not prove that it knows the password".into())
-            }),
+            Message::AuthenticationSaslFinal(body) => scram
+                .finish(body.data())
+                .map_err(|_| admission::unproven(config)),
             Message::ErrorResponse(body) => Err(refused(&body)),
             _ => Err(WireError::Protocol("SCRAM was not finished".to_owned())),
         }

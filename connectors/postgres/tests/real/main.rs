@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test panics")]
 
+mod admission;
 mod checking;
 mod conformance;
 mod follower;
