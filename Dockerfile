@@ -16,7 +16,7 @@ WORKDIR /build
 COPY Cargo.toml Cargo.lock ./
 COPY src src
 COPY connectors connectors
-COPY heap heap
+COPY kafka kafka
 # Cargo wants to see every target of the manifest, also those it does not build.
 COPY benches benches
 COPY examples/quickstart examples/quickstart

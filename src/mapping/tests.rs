@@ -192,6 +192,8 @@ const ROW: &[(&str, C<'_>)] = &[
     ("attrs", V(r#"{"loyalty": ["gold", "silver"], "n": 1.50}"#)),
     ("tags", V("{a,b}")),
     ("updated_at", V("2026-11-20 10:15:00+00")),
+    ("address", Gone),
+    ("extras", Gone),
 ];
 
 fn with<'a>(changes: &[(&'a str, C<'a>)]) -> Vec<(&'a str, C<'a>)> {
@@ -655,11 +657,14 @@ fn any_cell() -> impl proptest::strategy::Strategy<Value = Option<Option<Vec<u8>
     proptest::option::of(proptest::option::of(value))
 }
 
+/// Columns of [`SCHEMA`].
+const WIDTH: u32 = 13;
+
 proptest::proptest! {
     /// Whatever the cells hold, evaluation ends with records or quarantine, twice the same.
     #[test]
     fn evaluation_never_panics_and_is_deterministic(
-        cells in proptest::collection::vec(any_cell(), 22),
+        cells in proptest::collection::vec(any_cell(), 2 * WIDTH as usize),
         op in 0..5_usize,
     ) {
         let op = [Op::Insert, Op::Update, Op::Delete, Op::Read, Op::Truncate][op];
@@ -675,7 +680,7 @@ proptest::proptest! {
                 None => batch.cells.push(rowbridge_api::CellRange::UNAVAILABLE),
             }
         }
-        let (old, new) = (Image::Row { first_cell: 0 }, Image::Row { first_cell: 11 });
+        let (old, new) = (Image::Row { first_cell: 0 }, Image::Row { first_cell: WIDTH });
         let (_, mut change, tx) = bench.change(op, None, None);
         (change.before, change.after) = match op {
             Op::Insert | Op::Read => (Image::Absent, new),

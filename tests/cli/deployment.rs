@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use rowbridge_testbed::certificates::Authority;
 use saphyr::{LoadableYamlNode as _, YamlOwned};
 
 use super::image::{packs_of_the_image, understood};
@@ -57,10 +58,12 @@ fn valid(text: &str) -> toml::Table {
     let folder = tempfile::tempdir().unwrap();
     let (packs, here) = packs_of_the_image();
     assert!(text.contains(&packs), "{text}");
+    // Any text is a password, but not a certificate.
+    let certificate = Authority::new("a file").unwrap().pem().to_owned();
     let mut here = text.replace(&packs, here.join("mappings").to_str().unwrap());
     for (number, secret) in files(&configuration).iter().enumerate() {
         let file = folder.path().join(number.to_string());
-        std::fs::write(&file, "secret\n").unwrap();
+        std::fs::write(&file, &certificate).unwrap();
         here = here.replace(&format!("\"{secret}\""), &format!("{file:?}"));
     }
     let file = folder.path().join("rowbridge.toml");

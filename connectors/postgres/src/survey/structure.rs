@@ -207,7 +207,9 @@ fn listed(check: &str) -> Option<Vec<String>> {
         let closes = rest[end..].starts_with(']');
         rest = rest[end + 1..].trim_start();
         if closes {
-            let tail = rest.trim_start_matches(|c: char| c != ')');
+            // The list may be cast as a whole, within its parentheses or around them.
+            let cast = rest.strip_prefix(")::").or_else(|| rest.strip_prefix("::"));
+            let tail = cast.map_or(rest, |cast| cast.trim_start_matches(|c: char| c != ')'));
             let is_over = tail.chars().all(|c| c == ')');
             return (is_over && !rest.contains(" AND ") && !rest.contains(" OR "))
                 .then_some(values);
