@@ -14,7 +14,7 @@ use tokio::process::Command;
 use tokio::sync::OnceCell;
 
 use crate::packages::{KAFKA_VERSION, run};
-use crate::postgres::PgVersion;
+use crate::pg_version::PgVersion;
 
 const ENGINE_DEADLINE: Duration = Duration::from_secs(5);
 const COMMAND_DEADLINE: Duration = Duration::from_secs(30);

@@ -19,13 +19,15 @@ pub mod http;
 mod kafka;
 mod ledger;
 mod packages;
+mod pg_version;
 mod postgres;
 mod process;
 mod proxy;
 mod tools;
 
 pub use kafka::{Kafka, KafkaBuilder};
-pub use postgres::{PgVersion, Postgres, PostgresBuilder, StopMode};
+pub use pg_version::PgVersion;
+pub use postgres::{CopyBegins, Postgres, PostgresBuilder, StopMode};
 pub use proxy::{Direction, Hold, HoldPoint, KAFKA_END_TXN, Proxy};
 pub use tools::KafkaTools;
 
