@@ -4,19 +4,24 @@
 //! that is open, the position up to which transactions were already delivered, and the last position it put
 //! into a batch. Three rules live here and nowhere else: a transaction that committed before the resume
 //! position is dropped whole; positions come only from commits and, between transactions, from the
-//! server's own WAL end; what the server did not send is unavailable, never null.
+//! server's own WAL end; what the server did not send is unavailable, never null ([`announced`]).
+
+mod announced;
+mod moved;
 
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
 use rowbridge_api::{
-    Batch, CellRange, Change, Column, Commit, Image, Item, Op, Position, Shape, ShapeId, TableName,
+    Batch, Change, Column, Commit, Image, Item, Op, Position, Shape, ShapeId, TableName,
     TableNeeds, Transaction,
 };
 
+use self::announced::{Announced, LeafWatch, row};
+use self::moved::{Moves, Removed};
 use crate::catalogue::TypeNames;
-use crate::pgoutput::{DecodeError, Message, Old, Relation, Tuple, decode};
+use crate::pgoutput::{DecodeError, Message, Old, Relation, decode};
 use crate::wire::POSTGRES_EPOCH_MICROS;
 
 /// The server sent what the protocol does not allow.
@@ -55,21 +60,14 @@ pub(crate) struct Assembler {
     keys: Keys,
     types: TypeNames,
     relations: HashMap<u32, Announced>,
+    leaves: LeafWatch,
+    moves: Moves,
     next_shape: u32,
     open: Option<Open>,
     /// Transactions whose commit record starts before it were delivered.
     resume: u64,
     /// The last position put into a batch.
     last_position: u64,
-}
-
-/// A relation as the server last described it.
-struct Announced {
-    /// Nothing for a table that no rule reads.
-    shape: Option<Arc<Shape>>,
-    /// The replica identity's columns; empty under FULL, where an old row is always sent.
-    identity: Box<[bool]>,
-    width: u16,
 }
 
 struct Open {
@@ -94,6 +92,8 @@ impl Assembler {
             keys,
             types,
             relations: HashMap::new(),
+            leaves: LeafWatch::default(),
+            moves: Moves::default(),
             next_shape,
             open: None,
             resume,
@@ -108,6 +108,16 @@ impl Assembler {
 
     pub(crate) const fn is_between_transactions(&self) -> bool {
         self.open.is_none()
+    }
+
+    /// The last item is a delete that the next change may turn into an update: the batch must wait for it.
+    pub(crate) const fn expects_more(&self) -> bool {
+        self.moves.is_pending()
+    }
+
+    /// Takes such a delete, and all behind it, out of the batch again: nothing more will be read.
+    pub(crate) fn withdraw(&mut self, batch: &mut Batch) {
+        self.moves.withdraw(&mut batch.items);
     }
 
     /// When the open transaction committed, in microseconds since 1970.
@@ -139,7 +149,9 @@ impl Assembler {
         batch: &mut Batch,
         range: Range<usize>,
     ) -> Result<Option<u64>, AssembleError> {
-        if self.is_unread(batch.bytes.get(range.clone()).unwrap_or_default()) {
+        let message = batch.bytes.get(range.clone()).unwrap_or_default();
+        self.leaves.settle(message, &mut self.relations);
+        if self.is_unread(message) {
             self.count();
             return Ok(None);
         }
@@ -157,6 +169,7 @@ impl Assembler {
                 self.begin(final_lsn, commit_time, xid)?;
             }
             Message::Commit { end_lsn, .. } => {
+                self.moves.finish();
                 let open = self.open.take().ok_or(AssembleError::Order("a commit"))?;
                 match open.stage {
                     Stage::Sent => self.commit(batch, end_lsn),
@@ -175,26 +188,29 @@ impl Assembler {
                 name,
             } => self.types.learn(oid, namespace, name),
             Message::Insert { relation, new } => {
-                self.change(items, relation, Op::Insert, new.width, |_| {
-                    (Image::Absent, row(new))
-                })?;
+                let images = |_: &Announced| (Image::Absent, row(new));
+                let at = self.change(items, relation, Op::Insert, new.width, images)?;
+                if let Some(at) = at {
+                    self.moves.inserted(bytes, cells, items, at);
+                }
             }
             Message::Update { relation, old, new } => {
                 if let Some(Old::Key(tuple) | Old::Row(tuple)) = old {
                     same_width(tuple.width, new.width)?;
                 }
                 self.change(items, relation, Op::Update, new.width, |announced| {
-                    let before = before_update(cells, announced, old, new);
-                    (before, row(new))
+                    (announced.before_update(cells, old, new), row(new))
                 })?;
+                self.moves.settle(relation);
             }
             Message::Delete { relation, old } => {
                 let width = match old {
                     Old::Key(tuple) | Old::Row(tuple) => tuple.width,
                 };
-                self.change(items, relation, Op::Delete, width, |announced| {
-                    (before_image(cells, announced, old), Image::Absent)
+                let at = self.change(items, relation, Op::Delete, width, |announced| {
+                    (announced.before(cells, old), Image::Absent)
                 })?;
+                self.removed(relation, at);
             }
             Message::Truncate(truncate) => {
                 for relation in truncate.relations() {
@@ -228,6 +244,7 @@ impl Assembler {
     fn count(&mut self) {
         if let Some(open) = &mut self.open {
             open.ordinal += 1;
+            self.moves.passed(open.ordinal);
         }
     }
 
@@ -258,9 +275,6 @@ impl Assembler {
             namespace => namespace,
         };
         let table = TableName::new(namespace, relation.name);
-        let full = relation.replica_identity == b'f';
-        let identity = relation.columns().map(|column| column.identity && !full);
-        let identity: Box<[bool]> = identity.collect();
         let key = self.keys.get(&table);
         let columns: Vec<Column> = relation
             .columns()
@@ -284,15 +298,16 @@ impl Assembler {
                 Arc::new(Shape { id, table, columns })
             })
         });
-        let announced = Announced {
-            shape: shape.clone(),
-            identity,
-            width: relation.width(),
-        };
+        let mut announced = Announced::new(relation, shape.clone());
+        if let Some(before) = self.relations.remove(&relation.oid).filter(|_| is_known) {
+            announced.keep_leaves(before);
+        }
         self.relations.insert(relation.oid, announced);
+        self.leaves.announced(relation);
         shape.filter(|_| !is_known)
     }
 
+    /// Appends a change; returns which item it is, or nothing for a table that no rule reads.
     fn change(
         &mut self,
         items: &mut Vec<Item>,
@@ -300,15 +315,16 @@ impl Assembler {
         op: Op,
         width: u16,
         images: impl FnOnce(&Announced) -> (Image, Image),
-    ) -> Result<(), AssembleError> {
+    ) -> Result<Option<usize>, AssembleError> {
         let announced = self.relations.get(&relation);
         let announced = announced.ok_or(AssembleError::UnknownRelation(relation))?;
         let open = self.open.as_mut().ok_or(AssembleError::Order("a change"))?;
         same_width(width, announced.width)?;
         let ordinal = open.ordinal;
         open.ordinal += 1;
+        self.moves.passed(open.ordinal);
         let Some(shape) = &announced.shape else {
-            return Ok(());
+            return Ok(None);
         };
         let (before, after) = images(announced);
         if open.stage == Stage::Silent {
@@ -323,7 +339,23 @@ impl Assembler {
             width,
             ordinal,
         }));
-        Ok(())
+        Ok(Some(items.len() - 1))
+    }
+
+    /// A row of `relation` went with item `at`: in a partitioned table perhaps to another partition.
+    fn removed(&mut self, relation: u32, at: Option<usize>) {
+        self.moves.settle(relation);
+        let announced = self.relations.get(&relation);
+        let partitioned = announced.filter(|announced| announced.is_partitioned());
+        let shape = partitioned.and_then(|announced| announced.shape.clone());
+        if let (Some(item), Some(shape), Some(open)) = (at, shape, &self.open) {
+            self.moves.removed(Removed {
+                relation,
+                shape,
+                item,
+                ordinal: open.ordinal,
+            });
+        }
     }
 
     fn truncate(&mut self, items: &mut Vec<Item>, relation: u32) -> Result<(), AssembleError> {
@@ -333,7 +365,9 @@ impl Assembler {
             .width;
         self.change(items, relation, Op::Truncate, width, |_| {
             (Image::Absent, Image::Absent)
-        })
+        })?;
+        self.moves.settle(relation);
+        Ok(())
     }
 }
 
@@ -342,67 +376,6 @@ fn same_width(found: u16, announced: u16) -> Result<(), AssembleError> {
         Ok(())
     } else {
         Err(AssembleError::Width { found, announced })
-    }
-}
-
-const fn row(tuple: Tuple) -> Image {
-    Image::Row {
-        first_cell: tuple.first_cell,
-    }
-}
-
-fn cells_of(cells: &mut [CellRange], tuple: Tuple) -> &mut [CellRange] {
-    &mut cells[tuple.first_cell as usize..][..usize::from(tuple.width)]
-}
-
-/// The old image as sent. In a key tuple only identity columns were sent; the others' null means nothing.
-fn before_image(cells: &mut [CellRange], announced: &Announced, old: Old) -> Image {
-    match old {
-        Old::Row(tuple) => row(tuple),
-        Old::Key(tuple) => {
-            let sent = announced.identity.iter();
-            for (cell, sent) in cells_of(cells, tuple).iter_mut().zip(sent) {
-                if !sent {
-                    *cell = CellRange::UNAVAILABLE;
-                }
-            }
-            row(tuple)
-        }
-    }
-}
-
-fn before_update(
-    cells: &mut Vec<CellRange>,
-    announced: &Announced,
-    old: Option<Old>,
-    new: Tuple,
-) -> Image {
-    let new_at = new.first_cell as usize;
-    match old {
-        // No old tuple means that the identity did not change: its cells are the new ones.
-        None => {
-            let first_cell = u32::try_from(cells.len()).unwrap_or(u32::MAX);
-            for index in 0..usize::from(new.width) {
-                let known = announced.identity.get(index).copied().unwrap_or(false);
-                cells.push(if known {
-                    cells[new_at + index]
-                } else {
-                    CellRange::UNAVAILABLE
-                });
-            }
-            Image::Row { first_cell }
-        }
-        // An unchanged TOAST value is absent from the new row and, under FULL, present in the old one.
-        Some(Old::Row(tuple)) => {
-            let old_at = tuple.first_cell as usize;
-            for index in 0..usize::from(new.width) {
-                if cells[new_at + index] == CellRange::UNAVAILABLE {
-                    cells[new_at + index] = cells[old_at + index];
-                }
-            }
-            row(tuple)
-        }
-        Some(old @ Old::Key(_)) => before_image(cells, announced, old),
     }
 }
 
