@@ -11,7 +11,7 @@
 //! - `assembler`: protocol messages to batch items; pure
 //! - [`pgoutput`]: the decoder; pure
 //! - `intake`: the buffer that a batch's cells point into
-//! - `slot`, `publication`, `timeline`, `catalogue`: what the server remembers and knows
+//! - `slot`, `publication`, `timeline`, `synchronous`, `catalogue`: what the server remembers and knows
 //! - `wire`, `sql`, `socket`, `tls`, `error`: sessions
 //!
 //! Deliberately absent: value decoding (rowbridge-api), mapping, any knowledge of sinks, a value tree.
@@ -31,6 +31,7 @@ mod socket;
 pub mod source;
 mod sql;
 mod stream;
+mod synchronous;
 mod timeline;
 mod tls;
 pub mod upkeep;

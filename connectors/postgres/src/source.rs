@@ -21,6 +21,7 @@ use crate::slot::{self, SlotState};
 use crate::snapshot::{Snapshot, no_such_table};
 use crate::sql::Sql;
 use crate::stream::{Stream, hold};
+use crate::synchronous;
 use crate::timeline::{self, Timeline};
 use crate::wire::{Link, Purpose};
 
@@ -241,7 +242,9 @@ impl Source for PostgresSource {
             link.map_err(|error| error.while_doing("cannot open a replication session"))?;
         let timeline = timeline::read(&mut link, &self.config.database).await?;
         let name = self.name.clone();
-        match slot::read(self.sql().await?, &name).await? {
+        let sql = self.sql().await?;
+        synchronous::read(sql).await?.refuse()?;
+        match slot::read(sql, &name).await? {
             Some(state) => self.take_slot(link, timeline, state).await,
             None => self.take_lock(link, timeline).await,
         }
@@ -319,6 +322,7 @@ async fn look(
     let publication = publication::read(sql, name).await?;
     let publication = publication.ok_or_else(|| publication::gone(name, needs))?;
     publication::unchanged(&publication, name, needs)?;
+    synchronous::read(sql).await?.refuse()?;
     if let Some(state) = slot::read(sql, name).await? {
         state.usable(&state.database)?;
         status.send_if_modified(|status| {
