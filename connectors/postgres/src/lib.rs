@@ -44,5 +44,6 @@ pub use preview::{PreviewPublication, PreviewSource};
 pub use slot::{Holder, SlotState};
 pub use source::{PostgresSource, object_name};
 pub use upkeep::{
-    Removal, Removals, drop_slot_and_publication, make_slot, remove_slot, slot_state,
+    Removal, Removals, accept_publication, drop_slot_and_publication, make_slot, remove_slot,
+    slot_state,
 };

@@ -104,6 +104,8 @@ impl PreviewSource {
             PreviewPublication::Temporary => {
                 let name = format!("rowbridge_preview_{}", session.link.backend_pid());
                 let create = publication::create_statement(&name, &io.tables);
+                let tables: Vec<_> = io.tables.iter().map(|need| &need.table).collect();
+                publication::refuse_to_break(sql, &tables).await?;
                 sql.execute("create a publication for the dry-run", &create)
                     .await?;
                 Ok(name)
