@@ -10,7 +10,8 @@ use std::process::ExitCode;
 use anyhow::Result;
 use rowbridge_api::{Claim, Identity, Position, Source as _, SourceError, State};
 use rowbridge_postgres::{
-    PostgresConfig, PostgresSource, SlotState, make_slot, remove_slot, slot_state,
+    PostgresConfig, PostgresSource, SlotState, accept_publication, make_slot, remove_slot,
+    slot_state,
 };
 
 use super::args::{PositionCommand, PositionSetArgs, PositionShowArgs};
@@ -176,7 +177,11 @@ async fn set(
     let mut out = io::stdout();
     let Some(wanted) = &args.position else {
         drop(source);
-        remove_slot_when_free(postgres, &config.pipeline).await?;
+        // A slot that somebody else has to make is kept: rows are read at a new snapshot, and the stream goes on
+        // from where the slot stands.
+        if postgres.create_slot || taken.slot == SlotIs::Lost {
+            remove_slot_when_free(postgres, &config.pipeline).await?;
+        }
         commit(config, kafka, taken.identity, Progress::Creating).await?;
         writeln!(
             out,
@@ -211,6 +216,10 @@ async fn set(
             )
         }
     };
+    if args.accept_gap {
+        let accepted = accept_publication(postgres, &config.pipeline);
+        accepted.await.map_err(refusal::of_source)?;
+    }
     let set_to = match &progress {
         Progress::At { position, .. } => position.to_string(),
         Progress::Creating => String::new(),
