@@ -10,6 +10,7 @@ mod dry_run;
 mod edits;
 mod instances;
 mod kills;
+mod legacy;
 mod rows;
 mod servers;
 mod snapshot;
