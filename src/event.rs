@@ -4,6 +4,7 @@
 //! record. What a record means (topics, header names) is numbered by the compiled mapping, see
 //! [`crate::mapping::Mapping`].
 
+use std::fmt;
 use std::ops::Range;
 
 use crate::sink::Progress;
@@ -70,8 +71,9 @@ pub enum Delivery {
     EveryPartition,
 }
 
-/// Records of one source batch, in order, and where the source stands after them.
-#[derive(Debug, Default)]
+/// Records of one source batch, in order, and where the source stands after them. Prints without them: they
+/// are made of rows.
+#[derive(Default)]
 pub struct EncodedBatch {
     pub buf: Vec<u8>,
     pub records: Vec<Record>,
@@ -80,6 +82,17 @@ pub struct EncodedBatch {
     pub progress: Option<Progress>,
     /// Source changes that went into it, whether or not a rule fired.
     pub changes: u64,
+}
+
+impl fmt::Debug for EncodedBatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EncodedBatch")
+            .field("bytes", &self.buf.len())
+            .field("records", &self.records.len())
+            .field("progress", &self.progress)
+            .field("changes", &self.changes)
+            .finish()
+    }
 }
 
 impl EncodedBatch {
@@ -100,7 +113,7 @@ impl EncodedBatch {
     }
 
     /// The headers of `record`, in order.
-    pub fn headers_of(&self, record: &Record) -> impl Iterator<Item = (HeaderId, &[u8])> {
+    pub fn headers_of(&self, record: &Record) -> impl Iterator<Item = (HeaderId, &[u8])> + Clone {
         let range = record.headers.start as usize..record.headers.end as usize;
         self.headers[range]
             .iter()

@@ -9,6 +9,7 @@
 //! - [`sink`]: one Kafka transaction per group commit, the position in it
 //! - [`pipeline`]: the loop that holds the invariants of ARCHITECTURE.md
 //! - [`cli`], [`config`], [`http`]: how people and probes reach it
+//! - [`init`]: a first mapping from what a source tells of its tables; pure
 //! - [`health`], [`metrics`], [`mod@log`], [`refusal`]: what it tells about itself
 
 pub mod cli;
@@ -17,6 +18,7 @@ pub mod event;
 pub mod event_json;
 pub mod health;
 pub mod http;
+pub mod init;
 pub mod log;
 pub mod mapping;
 pub mod metrics;

@@ -44,6 +44,11 @@ pub(crate) enum Command {
     ///
     /// Exit code 1 if a case fails, 2 if a mapping does not compile.
     Test(TestArgs),
+    /// Write a first mapping from the live tables of a database
+    ///
+    /// Without --table it lists the tables that could be captured. Looks only, in read-only transactions,
+    /// at the catalogue, the statistics and a few rows; overwrites no file.
+    Init(InitArgs),
     /// Show or set the committed position by hand
     Position {
         #[command(subcommand)]
@@ -53,6 +58,20 @@ pub(crate) enum Command {
     ///
     /// Refused while an instance runs.
     Drop(DropArgs),
+    /// Ask the running daemon whether it is ready
+    ///
+    /// Prints the answer of /readyz at http.listen. Exit code 0 if ready, 1 if not, or if nobody answers.
+    Health(HealthArgs),
+    /// Print the completion script of a shell
+    Completions {
+        #[arg(value_name = "SHELL")]
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual pages into a folder
+    Man {
+        #[arg(value_name = "FOLDER")]
+        folder: PathBuf,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -106,6 +125,52 @@ pub(crate) struct TestArgs {
     pub(crate) fail_under: Option<u8>,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct InitArgs {
+    /// Database, as postgres://user@host:5432/database; without it the configuration's
+    ///
+    /// The password comes from --password-file, the variable ROWBRIDGE_SOURCE__POSTGRES__PASSWORD, or the
+    /// URL; it is written nowhere.
+    #[arg(long, value_name = "URL", conflicts_with = "config")]
+    pub(crate) url: Option<String>,
+    /// File that holds the password; the written configuration names it
+    #[arg(long, value_name = "FILE", requires = "url")]
+    pub(crate) password_file: Option<PathBuf>,
+    /// How the connection is protected [default: the URL's sslmode, else verify-full]
+    #[arg(
+        long,
+        value_name = "MODE",
+        requires = "url",
+        value_parser = ["disable", "require", "verify-ca", "verify-full"]
+    )]
+    pub(crate) tls: Option<String>,
+    /// PEM file with the authorities to trust; without it the system's
+    #[arg(long, value_name = "FILE", requires = "url")]
+    pub(crate) ca_file: Option<PathBuf>,
+    /// Table to capture, as schema.name; may be repeated
+    #[arg(long = "table", value_name = "TABLE", requires = "out")]
+    pub(crate) tables: Vec<String>,
+    /// Capture every table that can be
+    ///
+    /// But for those without a replica identity, whose updates and deletes fail once they are published:
+    /// these have to be named with --table.
+    #[arg(long, requires = "out")]
+    pub(crate) all: bool,
+    /// Folder of the new mapping pack
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Name of the pipeline [default: the folder's]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) pipeline: Option<String>,
+    /// Make the cases' rows up instead of taking real ones
+    ///
+    /// The values of states and codes are taken from the database all the same.
+    ///
+    /// The values of states and codes are taken from the database all the same.
+    #[arg(long)]
+    pub(crate) no_rows: bool,
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum PositionCommand {
     /// Print the committed position, and where the source's slot stands
@@ -148,6 +213,13 @@ pub(crate) struct DropArgs {
     /// Do it; without this it only says what would be removed
     #[arg(long)]
     pub(crate) yes: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct HealthArgs {
+    /// Only whether it answers: /livez
+    #[arg(long)]
+    pub(crate) live: bool,
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

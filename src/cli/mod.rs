@@ -5,9 +5,14 @@
 
 mod args;
 mod check;
+mod crash;
 #[cfg(all(feature = "postgres", feature = "kafka"))]
 mod drop;
 mod dry_run;
+mod health;
+mod manual;
+#[cfg(all(feature = "postgres", feature = "kafka"))]
+mod init;
 mod paint;
 #[cfg(all(feature = "postgres", feature = "kafka"))]
 mod peers;
@@ -42,7 +47,7 @@ pub(crate) const REFUSED: u8 = 2;
 /// Does what the process's arguments say, and tells how it ended.
 #[must_use]
 pub fn main() -> ExitCode {
-    rowbridge_heap::share();
+    crash::report_discreetly();
     // `parse` answers wrong arguments itself, with exit code 2.
     let cli = Cli::parse();
     finish(dispatch(cli))
@@ -60,12 +65,17 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Check(args) => Box::pin(check::run(config, &args)).await,
             Command::DryRun(args) => Box::pin(dry_run::run(config, &args)).await,
             Command::Test(args) => test::run(&args),
+            Command::Health(args) => health::run(config, &args).await,
+            Command::Completions { shell } => manual::completions(shell),
+            Command::Man { folder } => manual::pages(&folder),
+            #[cfg(all(feature = "postgres", feature = "kafka"))]
+            Command::Init(args) => Box::pin(init::run(config, &args)).await,
             #[cfg(all(feature = "postgres", feature = "kafka"))]
             Command::Position { command } => Box::pin(position::run(load(config)?, &command)).await,
             #[cfg(all(feature = "postgres", feature = "kafka"))]
             Command::Drop(args) => Box::pin(drop::run(load(config)?, &args)).await,
             #[cfg(not(all(feature = "postgres", feature = "kafka")))]
-            Command::Run | Command::Position { .. } | Command::Drop(_) => {
+            Command::Run | Command::Init(_) | Command::Position { .. } | Command::Drop(_) => {
                 anyhow::bail!("this binary was built without the features postgres and kafka")
             }
         }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use rowbridge_postgres::PostgresSource;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -88,8 +88,7 @@ where
     };
     let serve = server.serve(health, metrics, answering.clone());
     tokio::select! {
-        (ended, served) = async { tokio::join!(pipeline, serve) } => {
-            served.context("the HTTP server broke")?;
+        (ended, ()) = async { tokio::join!(pipeline, serve) } => {
             ended?;
             tracing::info!("stopped; everything received is published and acknowledged");
             Ok(ExitCode::SUCCESS)

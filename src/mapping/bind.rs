@@ -92,12 +92,14 @@ pub(super) fn bind(
 
 /// Whether what was compiled for one type can read another: literals keep their meaning within a family.
 fn readable(declared: &Type, found: &Type) -> bool {
-    use rowbridge_api::Kind::{Date, Timestamp, TimestampTz};
+    use rowbridge_api::Kind::{Array, Composite, Date, Timestamp, TimestampTz};
     match (&declared.kind, &found.kind) {
         (declared, found) if declared == found => true,
         // They compare, but a consumer reads another point in time.
         (Date | Timestamp | TimestampTz, _) => false,
-        (declared, found) => family(declared) == family(found) && family(declared) != "array",
+        // Inside, a rule reads by name and by number: what is there must be what was declared.
+        (Array(_) | Composite(_), _) => false,
+        (declared, found) => family(declared) == family(found),
     }
 }
 

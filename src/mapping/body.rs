@@ -107,10 +107,17 @@ impl<'a> Context<'a> {
         convert: Option<Conversion>,
         out: &mut Vec<u8>,
     ) -> Result<Written, Fault> {
-        if convert.is_none()
-            && let Some(Plain::Cell(ty, raw)) = self.plain_cell(place)
-        {
-            return self.written(place, ty.write_json(raw, out));
+        if let Some(Plain::Cell(ty, raw)) = self.plain_cell(place) {
+            match convert {
+                None => return self.written(place, ty.write_json(raw, out)),
+                Some(Conversion::String) => {
+                    let start = out.len();
+                    let written = self.written(place, ty.write_text(raw, out))?;
+                    quote_since(start, out);
+                    return Ok(written);
+                }
+                Some(_) => {}
+            }
         }
         let found = self.read(place)?;
         match (&found, convert) {

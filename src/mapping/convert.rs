@@ -125,7 +125,9 @@ fn write_integral(digits: &str, out: &mut Vec<u8>) -> Result<(), Problem> {
     if digits.fraction.bytes().any(|digit| digit != b'0') {
         return Err("not a whole number");
     }
-    digits.write_whole(out);
+    let is_zero = digits.whole.bytes().all(|digit| digit == b'0');
+    let negative = digits.negative && !is_zero;
+    Digits { negative, ..digits }.write_whole(out);
     Ok(())
 }
 
@@ -344,6 +346,13 @@ mod tests {
         );
         assert!(convert(Conversion::Integer, "numeric", "42.5").is_err());
         assert!(convert(Conversion::Integer, "text", "forty").is_err());
+        assert_eq!(convert(Conversion::Integer, "float8", "-0").unwrap(), "0");
+        assert_eq!(convert(Conversion::Integer, "text", "1e3").unwrap(), "1000");
+        for text in ["1e999999999", "1e-999999999", "1e99999999999999999999"] {
+            for conversion in [Conversion::Integer, Conversion::Number] {
+                assert!(convert(conversion, "text", text).is_err(), "{text}");
+            }
+        }
     }
 
     #[test]
@@ -379,6 +388,18 @@ mod tests {
             convert(Conversion::Json, "text", "[1, 2]").unwrap(),
             "[1, 2]"
         );
+        for (ty, raw, object) in [
+            (
+                "row(a int4, b numeric)",
+                "(1,2.50)",
+                r#"{"a":1,"b":"2.50"}"#,
+            ),
+            ("hstore", "\"a\"=>\"1\"", r#"{"a":"1"}"#),
+        ] {
+            assert_eq!(convert(Conversion::Json, ty, raw).unwrap(), object);
+            let text = convert(Conversion::String, ty, raw).unwrap();
+            assert_eq!(serde_json::from_str::<String>(&text).unwrap(), object);
+        }
         assert!(convert(Conversion::Json, "text", "[1, 2").is_err());
         assert_eq!(
             convert(Conversion::Hex, "bytea", "\\xDEADbeef").unwrap(),

@@ -89,7 +89,9 @@ impl<'a> Context<'a> {
     fn length(&self, place: &Place) -> Result<Found<'a>, Fault> {
         let length = match self.read(place)? {
             Found::Cell(ty, raw) => match ty.kind {
-                Kind::Json | Kind::Array(_) => json_length(&self.parse(ty, raw, place)?),
+                Kind::Json | Kind::Array(_) | Kind::Composite(_) | Kind::Hstore => {
+                    json_length(&self.parse(ty, raw, place)?)
+                }
                 Kind::Text | Kind::Char => self.text(place)?.map(|text| text.chars().count()),
                 _ => None,
             },
@@ -325,22 +327,39 @@ fn json_term<'a>(json: serde_json::Value) -> Term<'a> {
     }
 }
 
-/// A JSON number, exactly.
+/// A JSON number, exactly. One that no column of a database could hold is its text: it equals itself and
+/// compares with no number.
 pub(super) fn json_number(number: &serde_json::Number) -> Value<'static> {
-    number.as_i64().map_or_else(
-        || Value::Decimal(plain_digits(&number.to_string()).into()),
-        Value::Int,
-    )
+    if let Some(number) = number.as_i64() {
+        return Value::Int(number);
+    }
+    let digits = number.to_string();
+    let plain = plain_digits(&digits);
+    if plain.contains(['e', 'E']) {
+        Value::Text(digits.into())
+    } else {
+        Value::Decimal(plain.into())
+    }
 }
 
-/// Digits without an exponent.
+/// The largest exponent that is written out, either way: numeric has up to 131,072 digits before the point
+/// and 16,383 after it.
+const MAX_EXPONENT: u32 = 131_072;
+
+/// Digits without an exponent, unless it is one that no number of the source has: a few bytes of text must
+/// not become a gigabyte of zeros.
 pub(super) fn plain_digits(digits: &str) -> String {
     use std::str::FromStr as _;
-    if !digits.contains(['e', 'E']) {
-        return digits.to_owned();
+    let exponent = digits.split_once(['e', 'E']).map(|(_, exponent)| exponent);
+    let is_small = |exponent: &str| {
+        let exponent = exponent.parse::<i32>();
+        exponent.is_ok_and(|exponent| exponent.unsigned_abs() <= MAX_EXPONENT)
+    };
+    match exponent {
+        Some(exponent) if is_small(exponent) => bigdecimal::BigDecimal::from_str(digits)
+            .map_or_else(|_| digits.to_owned(), |number| number.to_plain_string()),
+        _ => digits.to_owned(),
     }
-    bigdecimal::BigDecimal::from_str(digits)
-        .map_or_else(|_| digits.to_owned(), |number| number.to_plain_string())
 }
 
 /// Equality of documents: members in any order, numbers by value.

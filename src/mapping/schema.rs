@@ -1,6 +1,6 @@
 //! `schema.toml`: the columns that rules may read, with types and keys.
 
-use rowbridge_api::Type;
+use rowbridge_api::{Kind, Type};
 
 use super::diagnostic::{At, Diagnostic, closest};
 use super::file::reader::{Table, Text};
@@ -51,6 +51,8 @@ const COMMON_TYPES: &[&str] = &[
     "uuid",
     "inet",
     "oid",
+    "hstore",
+    "row",
 ];
 
 pub(super) fn read(root: &Table<'_>) -> Vec<SchemaTable> {
@@ -99,7 +101,15 @@ fn read_type(ty: &Text, table: &Table<'_>) -> Type {
         table
             .report()
             .push(Diagnostic::error(ty.at, "a column needs a type").hint("\"text\""));
+    } else if base.eq_ignore_ascii_case("row") && !is_composite(&Type::parse(&ty.value).kind) {
+        table.report().push(
+            Diagnostic::error(ty.at, "not a composite type")
+                .label("each field is a name and a type")
+                .hint("\"row(street text, zip varchar(9))\""),
+        );
     } else if !COMMON_TYPES.contains(&base)
+        // Whoever quotes a name means it: "char" is not char.
+        && !base.starts_with('"')
         && let Some(meant) = closest(base, COMMON_TYPES.iter().copied())
         && strsim::damerau_levenshtein(base, meant) <= 2
     {
@@ -113,6 +123,15 @@ fn read_type(ty: &Text, table: &Table<'_>) -> Type {
         );
     }
     Type::parse(&ty.value)
+}
+
+/// Whether it is a composite, or an array of them.
+fn is_composite(kind: &Kind) -> bool {
+    match kind {
+        Kind::Composite(_) => true,
+        Kind::Array(element) => is_composite(&element.kind),
+        _ => false,
+    }
 }
 
 /// "No such column", with the one that was probably meant.

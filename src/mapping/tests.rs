@@ -22,6 +22,8 @@ status = "text"
 attrs = "jsonb"
 tags = "text[]"
 updated_at = "timestamptz"
+address = "row(city text, zip int4, lines text[])"
+extras = "hstore"
 "#;
 
 pub(super) const HEAD: &str = r#"
@@ -365,6 +367,68 @@ nested = { object = { tags = "$.row.tags", deeper = { object = { fare = { path =
 }
 
 #[test]
+fn rules_read_inside_composites_and_hstores() {
+    let row = with(&[
+        ("address", V(r#"("New York",,"{a,""b c""}")"#)),
+        ("extras", V(r#""a"=>"1", "b"=>NULL"#)),
+    ]);
+    let rules = rule(
+        r#"on = "insert"
+key = "{$.row.address.city}"
+when = "$.row.address.city == 'New York' && length($.row.extras) == 2 && $.row.extras.b == null"
+[event.data]
+address = "$.row.address"
+city = "$.row.address.city"
+zip = "$.row.address.zip"
+line = "$.row.address.lines[1]"
+a = { path = "$.row.extras.a", as = "integer" }
+text = { path = "$.row.extras", as = "string" }
+"#,
+    );
+    assert_eq!(
+        Bench::new(&rules).run(Op::Insert, None, Some(&row)),
+        [concat!(
+            r#"E New York {"address":{"city":"New York","zip":null,"lines":["a","b c"]},"#,
+            r#""city":"New York","zip":null,"line":"b c","a":1,"#,
+            r#""text":"{\"a\":\"1\",\"b\":null}"}"#
+        )]
+    );
+    let rules = rule("changed = [\"address.city\", \"extras\"]\n");
+    let moved = with(&[
+        ("address", V("(Boston,,{})")),
+        ("extras", V(r#""b"=>NULL,"a"=>"1""#)),
+    ]);
+    let same = with(&[
+        ("address", V("(\"New York\",5,{})")),
+        ("extras", V(r#""b"=>NULL,"a"=>"1""#)),
+    ]);
+    assert_eq!(update(&rules, &row, &moved), ["E 7 {}"]);
+    assert_eq!(update(&rules, &row, &same), [""; 0]);
+}
+
+#[test]
+fn a_number_that_no_column_holds_is_compared_without_writing_it_out() {
+    let row = with(&[("attrs", V(r#"{"n": 1e999999999}"#))]);
+    let rules = rule("on = \"insert\"\nwhen = \"$.row.attrs.n == 5\"\n");
+    assert_eq!(
+        Bench::new(&rules).run(Op::Insert, None, Some(&row)),
+        [""; 0]
+    );
+}
+
+#[test]
+fn the_servers_last_timestamp_can_be_a_key() {
+    let row = with(&[("updated_at", V("294276-12-31 23:59:59.999999+00"))]);
+    let rules = rule(
+        "on = \"insert\"\nkey = \"{updated_at}\"\n[event.data]\nat = { path = \"$.row.updated_at\", as = \"string\" }\n",
+    );
+    assert_eq!(
+        Bench::new(&rules).run(Op::Insert, None, Some(&row)),
+        [r#"E +294276-12-31T23:59:59.999999Z {"at":"+294276-12-31T23:59:59.999999Z"}"#]
+    );
+}
+
+#[test]
 fn a_bad_event_is_quarantined_and_the_others_go_out() {
     let rules = [
         rule("on = \"insert\"\n[event.data]\nseat = { path = \"$.row.seat_no\", required = true }\n"),
@@ -556,23 +620,26 @@ fn event_ids_do_not_depend_on_other_rules() {
     );
 }
 
-/// The shipped pack compiles without a word.
+/// The shipped packs compile without a word.
 #[test]
-fn the_airline_pack_compiles() {
-    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("mappings/airline");
-    let file = |name: &str| SourceFile {
-        name: name.to_owned(),
-        text: std::fs::read_to_string(root.join(name)).unwrap(),
-    };
-    let pack = Pack {
-        mapping: file("mapping.toml"),
-        schema: file("schema.toml"),
-        params: toml::Table::new(),
-    };
-    let (mapping, warnings) =
-        Mapping::compile(&pack).unwrap_or_else(|all| panic!("{}", all.render(Colour::Never)));
-    assert_eq!(warnings.render(Colour::Never), "");
-    assert_eq!(mapping.topics().len(), 3);
+fn the_shipped_packs_compile() {
+    let mappings = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("mappings");
+    for (name, topics) in [("airline", 3), ("bus", 4)] {
+        let root = mappings.join(name);
+        let file = |name: &str| SourceFile {
+            name: name.to_owned(),
+            text: std::fs::read_to_string(root.join(name)).unwrap(),
+        };
+        let pack = Pack {
+            mapping: file("mapping.toml"),
+            schema: file("schema.toml"),
+            params: toml::Table::new(),
+        };
+        let (mapping, warnings) =
+            Mapping::compile(&pack).unwrap_or_else(|all| panic!("{}", all.render(Colour::Never)));
+        assert_eq!(warnings.render(Colour::Never), "");
+        assert_eq!(mapping.topics().len(), topics);
+    }
 }
 
 /// Any cell: right, wrong, null or not there.

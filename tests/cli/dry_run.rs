@@ -49,6 +49,44 @@ fn one_update_is_three_events_from_change_json_and_from_debezium() {
 }
 
 #[test]
+fn a_cancelled_departure_reaches_each_topic_of_the_bus() {
+    let capture = "mappings/bus/examples/departure-cancelled.json";
+    let arguments = ["dry-run", "--mapping", "mappings/bus", "--json"];
+    let output = rowbridge(&[&arguments[..], &["--capture", capture]].concat(), b"");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let events: Vec<Value> = stdout(&output)
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let told: Vec<_> = events
+        .iter()
+        .map(|event| {
+            let text = |field: &str| event[field].as_str().unwrap();
+            (text("topic"), text("key"))
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("bus.schedule.updated", "507"),
+            ("bus.tickets.cancelled", "507"),
+            ("bus.tickets.cancelled", "507"),
+            ("bus.tickets.booked", "509"),
+            ("bus.tickets.refunded", "8001"),
+        ]
+    );
+
+    let capture = "mappings/bus/examples/refunded-too-much.json";
+    let output = rowbridge(&[&arguments[..], &["--capture", capture]].concat(), b"");
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    let text = stdout(&output);
+    assert!(
+        text.lines().count() == 1 && text.contains("refunded more than was paid"),
+        "{text}"
+    );
+}
+
+#[test]
 fn people_get_type_topic_key_and_data() {
     let output = rowbridge(&DRY_RUN, &example("one-update.json"));
     insta::assert_snapshot!(stdout(&output));

@@ -2,11 +2,15 @@
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
-mod airline_rules;
+mod deployment;
 mod documentation;
 mod dry_run;
+mod image;
+mod manual;
+mod packs;
 mod test_command;
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -28,6 +32,22 @@ fn rowbridge(arguments: &[&str], input: &[u8]) -> Output {
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The folders of the shipped packs, as seen from the repository's root.
+fn packs() -> Vec<String> {
+    let folders = std::fs::read_dir(root().join("mappings")).unwrap();
+    let names = folders.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut packs: Vec<String> = names.map(|name| format!("mappings/{name}")).collect();
+    packs.sort();
+    for known in ["mappings/airline", "mappings/bus"] {
+        assert!(packs.iter().any(|pack| pack == known), "{packs:?}");
+    }
+    packs
+}
+
+fn words(text: &str) -> BTreeSet<String> {
+    text.split_whitespace().map(str::to_owned).collect()
 }
 
 fn stdout(output: &Output) -> String {

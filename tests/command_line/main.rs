@@ -94,13 +94,16 @@ fn a_wrong_configuration_exits_with_2_and_tells_everything_but_secrets() {
 }
 
 #[test]
-fn check_offline_passes_the_airline_pack() {
-    let (code, out, err) = rowbridge(Some(&configuration("")), &["check", "--offline"]);
-    assert_eq!(code, Some(0), "{out}{err}");
-    assert!(
-        out.contains("not looked at: source and sink: --offline\n0 errors, "),
-        "{out}"
-    );
+fn check_offline_passes_the_shipped_packs() {
+    for pack in ["airline", "bus"] {
+        let text = configuration("").replace("/airline\"", &format!("/{pack}\""));
+        let (code, out, err) = rowbridge(Some(&text), &["check", "--offline"]);
+        assert_eq!(code, Some(0), "{out}{err}");
+        assert!(
+            out.contains("not looked at: source and sink: --offline\n0 errors, "),
+            "{out}"
+        );
+    }
 }
 
 #[test]
@@ -125,6 +128,44 @@ fn check_tells_of_source_and_sink_at_once() {
 }
 
 #[test]
+fn init_says_how_to_name_a_database() {
+    let (code, out, err) = rowbridge(None, &["init"]);
+    assert_eq!((code, out.as_str()), (Some(2), ""));
+    assert!(
+        err.ends_with("hint: --url postgres://user@host:5432/database, or -c FILE\n"),
+        "{err}"
+    );
+}
+
+#[test]
+fn init_overwrites_nothing_and_keeps_passwords_to_itself() {
+    const URL: &str = "postgres://me:hunter2@127.0.0.1:1/x";
+    let folder = TempDir::new().unwrap();
+    let arguments = [
+        "init", "--url", URL, "--tls", "disable", "--table", "t", "--out", "pack",
+    ];
+    // There is no such server: what comes first is told.
+    let unreachable = run_in(folder.path(), &arguments);
+    assert_eq!(unreachable.status.code(), Some(1));
+    assert!(!folder.path().join("pack").exists());
+
+    std::fs::create_dir(folder.path().join("pack")).unwrap();
+    std::fs::write(folder.path().join("pack/mapping.toml"), "mine").unwrap();
+    let refused = run_in(folder.path(), &arguments);
+    assert_eq!(refused.status.code(), Some(2));
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert!(
+        said.contains("pack/mapping.toml exists, and nothing is overwritten"),
+        "{said}"
+    );
+    let kept = std::fs::read_to_string(folder.path().join("pack/mapping.toml")).unwrap();
+    assert_eq!(kept, "mine");
+    for text in [said, String::from_utf8(unreachable.stderr).unwrap()] {
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+}
+
+#[test]
 fn drop_does_nothing_without_yes() {
     let (code, out, err) = rowbridge(Some(&configuration("")), &["drop"]);
     assert_eq!(code, Some(2), "{err}");
@@ -146,4 +187,21 @@ fn a_source_that_cannot_be_reached_fails_with_1() {
         err.starts_with("error: ") && !err.contains("hunter2"),
         "{err}"
     );
+}
+
+#[test]
+fn health_says_who_does_not_answer_and_exits_with_1() {
+    // Nobody listens on port 1 of loopback.
+    let text = configuration("[http]\nlisten = \"0.0.0.0:1\"\n");
+    let (code, out, err) = rowbridge(Some(&text), &["health"]);
+    assert_eq!((code, out.as_str()), (Some(1), ""), "{err}");
+    assert!(
+        err.starts_with("error: no answer from http://127.0.0.1:1/readyz\n  caused by: "),
+        "{err}"
+    );
+
+    let text = configuration("[http]\nlisten = \"127.0.0.1:0\"\n");
+    let (code, _, err) = rowbridge(Some(&text), &["health"]);
+    assert_eq!(code, Some(2), "{err}");
+    assert!(err.ends_with("hint: give http.listen a port\n"), "{err}");
 }

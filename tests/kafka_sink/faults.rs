@@ -35,6 +35,7 @@ fn a_commit_whose_answer_is_lost_is_ambiguous_and_had_happened() {
     let hold = proxy.hold(KAFKA_END_TXN, HoldPoint::Response);
     sink.write(&batch(1, 10)).unwrap();
     let outcome = sink.commit(&at(2));
+    println!("the commit's outcome: {outcome:?}");
     wait(hold.caught(CATCH_LIMIT));
     assert!(
         matches!(outcome, Err(SinkError::Ambiguous { .. })),

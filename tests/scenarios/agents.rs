@@ -36,7 +36,7 @@ async fn sell_out(rig: &Rig, agent: usize) -> Result<usize> {
 #[tokio::test]
 async fn two_agents_and_more_sell_the_last_seat_and_the_partition_shows_the_commit_order()
 -> Result<()> {
-    let rig = Rig::airline("last_seat").await?;
+    let rig = Rig::shipped("last_seat", "airline").await?;
     let mut daemon = rig.daemon().await?;
     daemon.ready().await?;
     rig.sql(&format!(
@@ -55,7 +55,7 @@ async fn two_agents_and_more_sell_the_last_seat_and_the_partition_shows_the_comm
     assert_eq!(sold.0 + sold.1 + sold.2 + sold.3, SEATS);
 
     let of_flight = || -> Result<Vec<Event>> {
-        let mut events = read_all(&rig.brokers, &rig.topic)?;
+        let mut events = read_all(&rig.brokers, "travel.inventory")?;
         events.retain(|event| event.key == FLIGHT && event.kind() == "SeatSold");
         Ok(events)
     };

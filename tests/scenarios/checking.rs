@@ -125,3 +125,27 @@ async fn the_printed_statements_let_a_least_privileged_role_run() -> Result<()> 
     assert_eq!(daemon.terminate().await?, 0, "{}", daemon.log());
     Ok(())
 }
+
+#[tokio::test]
+async fn the_demo_database_of_every_pack_is_what_its_mapping_needs() -> Result<()> {
+    for pack in ["airline", "bus"] {
+        let rig = Rig::shipped(&format!("check_{pack}"), pack).await?;
+        let checked = Checked::of(&rig).await?;
+        assert_eq!(checked.code, Some(0), "{pack}: {:#?}", checked.findings);
+        assert_eq!(checked.texts("source", "problem"), Vec::<&str>::new());
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_grants_of_the_compose_example_are_all_that_its_daemon_needs() -> Result<()> {
+    let mut rig = Rig::shipped("tickets", "bus").await?;
+    rig.sql(include_str!("../../examples/compose/bridge.sql"))
+        .await?;
+    rig.database_url = as_role(&rig.database_url, "rowbridge");
+    rig.write_config_source("create_publication = false")?;
+    let checked = Checked::of(&rig).await?;
+    assert_eq!(checked.code, Some(0), "{:#?}", checked.findings);
+    assert_eq!(checked.texts("source", "problem"), Vec::<&str>::new());
+    Ok(())
+}

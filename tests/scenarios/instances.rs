@@ -8,7 +8,7 @@ use rowbridge_testbed::{Kafka, PgVersion, Postgres};
 
 use crate::kills::settled;
 use crate::oracle::Reads;
-use crate::rig::{Rig, SOON, eventually};
+use crate::rig::{Daemon, Rig, SOON, eventually};
 use crate::workload::{Workload, open_accounts};
 
 #[tokio::test]
@@ -132,4 +132,35 @@ async fn two_instances_under_restarting_supervisors_settle() -> Result<()> {
         Ok(rig.query_text(query).await?.as_deref() == Some("false"))
     })
     .await
+}
+
+#[tokio::test]
+async fn health_tells_a_ready_daemon_from_a_standby_and_from_one_that_hangs() -> Result<()> {
+    let rig = Rig::shared("health").await?;
+    let mut owner = rig.daemon().await?;
+    owner.ready().await?;
+    let mut standby = rig.daemon().await?;
+    standby.says("/readyz", "STANDBY").await?;
+    let ask = async |daemon: &Daemon, arguments: &[&str]| -> Result<(Option<i32>, String)> {
+        rig.write_config(&format!("[http]\nlisten = \"{}\"\n", daemon.http))?;
+        let output = rig.command(arguments).await?;
+        let said = [output.stdout, output.stderr].concat();
+        Ok((output.status.code(), String::from_utf8(said)?))
+    };
+    let (code, said) = ask(&owner, &["health"]).await?;
+    assert_eq!((code, said.as_str()), (Some(0), "idle\n"));
+    let (code, said) = ask(&standby, &["health"]).await?;
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("STANDBY"), "{said}");
+    let (code, said) = ask(&standby, &["health", "--live"]).await?;
+    assert_eq!((code, said.as_str()), (Some(0), "live\n"));
+
+    standby.signal(Signal::SIGSTOP)?;
+    let (code, said) = ask(&standby, &["health", "--live"]).await?;
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("/livez did not answer within 5s"), "{said}");
+    standby.signal(Signal::SIGCONT)?;
+    assert_eq!(standby.terminate().await?, 0, "{}", standby.log());
+    assert_eq!(owner.terminate().await?, 0, "{}", owner.log());
+    Ok(())
 }

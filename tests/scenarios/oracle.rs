@@ -47,7 +47,7 @@ pub(crate) async fn in_flight(rig: &Rig) -> Result<i64> {
 }
 
 /// O4: event ids are unique under `read_committed`.
-fn no_duplicates(events: &[Event], reads: Reads) -> Result<()> {
+pub(crate) fn no_duplicates(events: &[Event], reads: Reads) -> Result<()> {
     let mut seen = HashSet::new();
     for event in events {
         let fresh = seen.insert(event.id());

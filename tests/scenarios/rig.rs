@@ -47,16 +47,15 @@ impl Rig {
         Ok(rig)
     }
 
-    /// A stage for the airline's mappings, with their demo database.
-    pub(crate) async fn airline(name: &str) -> Result<Self> {
+    /// A stage for a shipped pack, with its demo database.
+    pub(crate) async fn shipped(name: &str, pack: &str) -> Result<Self> {
         let postgres = Postgres::shared(PgVersion::V15).await?;
         let kafka = Kafka::shared().await?;
-        let pack = concat!(env!("CARGO_MANIFEST_DIR"), "/mappings/airline");
+        let pack = format!("{}/mappings/{pack}", env!("CARGO_MANIFEST_DIR"));
         let url = postgres.database(name).await?;
-        let mut rig = Self::with_pack(name, &url, &kafka.brokers(), pack)?;
-        rig.topic = "travel.inventory".to_owned();
-        rig.sql(include_str!("../../mappings/airline/schema.sql"))
-            .await?;
+        let rig = Self::with_pack(name, &url, &kafka.brokers(), &pack)?;
+        let schema = fs::read_to_string(format!("{pack}/schema.sql"))?;
+        rig.sql(&schema).await?;
         Ok(rig)
     }
 

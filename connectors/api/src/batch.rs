@@ -4,6 +4,7 @@
 //! per cell, and its vectors are recycled. A cell stays in the source's text form (for PostgreSQL the text
 //! output of the type) until a rule reads it; see [`crate::value`].
 
+use std::fmt;
 use std::sync::Arc;
 
 use crate::position::Position;
@@ -136,12 +137,23 @@ pub enum Item {
 }
 
 /// One buffer of source bytes with the cells, changes and markers in it. See the module's documentation.
-#[derive(Debug, Default)]
+/// Prints without its rows.
+#[derive(Default)]
 pub struct Batch {
     /// Raw source bytes; cells are ranges into them. A source may read its socket straight into it.
     pub bytes: Vec<u8>,
     pub cells: Vec<CellRange>,
     pub items: Vec<Item>,
+}
+
+impl fmt::Debug for Batch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Batch")
+            .field("bytes", &self.bytes.len())
+            .field("cells", &self.cells.len())
+            .field("items", &self.items)
+            .finish()
+    }
 }
 
 impl Batch {
@@ -195,11 +207,19 @@ impl Batch {
     }
 }
 
-/// The cells of one row image.
-#[derive(Clone, Copy, Debug)]
+/// The cells of one row image. Prints without them.
+#[derive(Clone, Copy)]
 pub struct Row<'a> {
     bytes: &'a [u8],
     cells: &'a [CellRange],
+}
+
+impl fmt::Debug for Row<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Row")
+            .field("cells", &self.cells.len())
+            .finish_non_exhaustive()
+    }
 }
 
 impl<'a> Row<'a> {

@@ -8,6 +8,7 @@
 //! - [`value`]: types, decoding of a cell when a rule reads it, and values as JSON
 //! - [`position`]: the opaque, ordered, printable place in a source's history
 //! - [`source`]: the contract: own, hold, run, check; errors and findings
+//! - [`survey`]: what a source tells of a table that no mapping names yet
 //! - `testkit` (feature): fakes, the conformance suite, and sources that are wrong on purpose
 //!
 //! What is deliberately absent: any driver, any mapping, any sink, and any value tree for a row.
@@ -18,6 +19,7 @@ pub mod batch;
 pub mod position;
 pub mod shape;
 pub mod source;
+pub mod survey;
 #[cfg(any(test, feature = "testkit"))]
 pub mod testkit;
 pub mod value;
@@ -29,4 +31,4 @@ pub use source::{
     BatchSender, Claim, ColumnNeed, ConsumerGone, Finding, Identity, OpSet, Severity, Source,
     SourceError, SourceIo, SourceStatus, Start, State, TableNeeds, batch_channel,
 };
-pub use value::{Kind, Type, Value, ValueError};
+pub use value::{Element, Field, Kind, Type, Value, ValueError};

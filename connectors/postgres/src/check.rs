@@ -16,6 +16,7 @@ use crate::publication::{self, Publication};
 use crate::slot;
 use crate::sql::{Sql, quote};
 
+pub(crate) use self::table::FULL_COST;
 use self::table::Inspected;
 
 /// All findings at once.

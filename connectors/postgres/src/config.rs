@@ -125,11 +125,19 @@ impl Password {
                     Ok(Some(text.strip_suffix('\r').unwrap_or(text).to_owned()))
                 }
                 Err(cause) => Err(ConfigError::File {
-                    what: "the password file",
+                    file: ConfigFile::Password,
                     path: path.clone(),
                     cause,
                 }),
             },
+        }
+    }
+
+    /// The key to correct when it is wrong.
+    pub(crate) const fn key(&self) -> &'static str {
+        match self {
+            Self::File(_) => ConfigFile::Password.key(),
+            Self::None | Self::Literal(_) => "source.postgres.password",
         }
     }
 }
@@ -194,6 +202,39 @@ impl Limits {
     }
 }
 
+/// A file that the settings name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConfigFile {
+    Password,
+    Authorities,
+    ClientCertificate,
+    ClientKey,
+}
+
+impl ConfigFile {
+    /// The key that names it.
+    #[must_use]
+    pub const fn key(self) -> &'static str {
+        match self {
+            Self::Password => "source.postgres.password_file",
+            Self::Authorities => "source.postgres.ca_file",
+            Self::ClientCertificate => "source.postgres.client_cert_file",
+            Self::ClientKey => "source.postgres.client_key_file",
+        }
+    }
+}
+
+impl fmt::Display for ConfigFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Password => "the password file",
+            Self::Authorities => "the file of trusted authorities",
+            Self::ClientCertificate => "the client certificate",
+            Self::ClientKey => "the client key",
+        })
+    }
+}
+
 /// The settings cannot be used. Never carries a secret.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -206,19 +247,22 @@ pub enum ConfigError {
     Hosts(usize),
     #[error("`{0}` is not a TLS mode; the modes are disable, require, verify-ca, verify-full")]
     TlsMode(String),
-    #[error("cannot read {what} {}", path.display())]
+    #[error("cannot read {file} {}", path.display())]
     File {
-        what: &'static str,
+        file: ConfigFile,
         path: PathBuf,
         #[source]
         cause: std::io::Error,
     },
-    #[error("{what} {} holds nothing usable: {problem}", path.display())]
+    #[error("{file} {} holds nothing usable: {problem}", path.display())]
     Pem {
-        what: &'static str,
+        file: ConfigFile,
         path: PathBuf,
         problem: String,
     },
+    /// `ca_file` is not given, and the system has no authorities that can be used.
+    #[error("there are no authorities to trust: {0}")]
+    NoAuthorities(String),
 }
 
 impl PostgresConfig {
@@ -281,9 +325,9 @@ fn cause_of(error: &dyn std::error::Error) -> String {
         .map_or_else(|| error.to_string(), ToString::to_string)
 }
 
-pub(crate) fn read_file(what: &'static str, path: &Path) -> Result<Vec<u8>, ConfigError> {
+pub(crate) fn read_file(file: ConfigFile, path: &Path) -> Result<Vec<u8>, ConfigError> {
     std::fs::read(path).map_err(|cause| ConfigError::File {
-        what,
+        file,
         path: path.to_owned(),
         cause,
     })
@@ -301,6 +345,7 @@ const SESSION_SETTINGS: &[&str] = &[
     "extra_float_digits=3",
     "bytea_output=hex",
     "lc_monetary=C",
+    "quote_all_identifiers=off",
     "search_path=",
     "row_security=off",
     "statement_timeout=0",

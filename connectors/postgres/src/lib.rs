@@ -5,6 +5,7 @@
 //! - [`source`]: the contract (own, hold, run, check); what a first start and a resume compare
 //! - [`config`]: the settings and every limit
 //! - [`preview`]: the source of a live dry-run; [`upkeep`]: what the command line does to a stopped pipeline
+//! - [`survey`]: what `init` asks of tables that no mapping names yet
 //! - `check`: findings with the statement that fixes each
 //! - `stream`: the loop that reads the walsender and keeps it alive
 //! - `snapshot`: existing rows by COPY
@@ -12,10 +13,11 @@
 //! - [`pgoutput`]: the decoder; pure
 //! - `intake`: the buffer that a batch's cells point into
 //! - `slot`, `publication`, `timeline`, `synchronous`, `catalogue`: what the server remembers and knows
-//! - `wire`, `sql`, `socket`, `tls`, `error`: sessions
+//! - `wire`, `sql`, `socket`, `tls`, `error`: sessions; `admission`: what keeps us out of them
 //!
 //! Deliberately absent: value decoding (rowbridge-api), mapping, any knowledge of sinks, a value tree.
 
+mod admission;
 mod assembler;
 mod catalogue;
 mod check;
@@ -31,6 +33,7 @@ mod socket;
 pub mod source;
 mod sql;
 mod stream;
+pub mod survey;
 mod synchronous;
 mod timeline;
 mod tls;
@@ -38,11 +41,12 @@ pub mod upkeep;
 mod wire;
 
 pub use config::{
-    Address, ClientCertificate, ConfigError, Limits, Password, PostgresConfig, TlsMode,
+    Address, ClientCertificate, ConfigError, ConfigFile, Limits, Password, PostgresConfig, TlsMode,
 };
 pub use preview::{PreviewPublication, PreviewSource};
 pub use slot::{Holder, SlotState};
 pub use source::{PostgresSource, object_name};
+pub use survey::{SurveyLimits, Surveyor};
 pub use upkeep::{
     Removal, Removals, accept_publication, drop_slot_and_publication, make_slot, remove_slot,
     slot_state,

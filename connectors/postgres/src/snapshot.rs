@@ -40,10 +40,9 @@ pub(crate) struct Copied {
 
 impl Snapshot {
     /// Opens the session before the slot exists, so that an exported snapshot is taken up at once.
-    pub(crate) async fn open(config: &PostgresConfig) -> Result<Self, SourceError> {
-        let link = Link::connect(config, Purpose::Copy).await;
+    pub(crate) async fn open(config: &PostgresConfig) -> Result<Self, WireError> {
         Ok(Self {
-            link: link.map_err(failed)?,
+            link: Link::connect(config, Purpose::Copy).await?,
             position: Position::new(0),
             ordinal: 0,
             next_shape: 0,

@@ -12,6 +12,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use crate::admission;
 use crate::config::{Address, PostgresConfig};
 use crate::error::WireError;
 use crate::tls;
@@ -45,13 +46,11 @@ impl Socket {
             return Ok(Self::Tcp(stream));
         };
         request_tls(&mut stream).await?;
-        let name = ServerName::try_from(host.clone()).map_err(|_| {
-            WireError::Unusable(format!("`{host}` is no name a certificate can have"))
-        })?;
+        let name = ServerName::try_from(host.clone()).map_err(|_| admission::no_name(host))?;
         let stream = TlsConnector::from(Arc::clone(&settings))
             .connect(name, stream)
             .await
-            .map_err(tls_failed)?;
+            .map_err(|cause| tls_failed(config, cause))?;
         Ok(Self::Tls(Box::new(stream)))
     }
 }
@@ -61,12 +60,10 @@ fn failed(doing: &'static str) -> impl Fn(io::Error) -> WireError {
 }
 
 /// A certificate that is not accepted stays so until somebody acts; anything else may pass.
-fn tls_failed(cause: io::Error) -> WireError {
+fn tls_failed(config: &PostgresConfig, cause: io::Error) -> WireError {
     let inner = cause.get_ref().and_then(|inner| inner.downcast_ref());
     match inner {
-        Some(error @ rustls::Error::InvalidCertificate(_)) => {
-            WireError::Unusable(format!("the server's certificate is not accepted: {error}"))
-        }
+        Some(rustls::Error::InvalidCertificate(error)) => admission::bad_certificate(config, error),
         _ => failed("agree on TLS")(cause),
     }
 }
@@ -99,10 +96,7 @@ async fn request_tls(stream: &mut TcpStream) -> Result<(), WireError> {
         .map_err(failed("ask for TLS"))?;
     match stream.read_u8().await.map_err(failed("ask for TLS"))? {
         b'S' => Ok(()),
-        b'N' => Err(WireError::Unusable(
-            "the server does not offer TLS; set `ssl = on` there, or tls = \"disable\" here"
-                .to_owned(),
-        )),
+        b'N' => Err(admission::no_tls()),
         other => Err(WireError::Protocol(format!(
             "answer {other:#04x} to SSLRequest"
         ))),

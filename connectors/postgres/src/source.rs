@@ -19,7 +19,7 @@ use crate::error::{WireError, sqlstate};
 use crate::publication::{self, Publication};
 use crate::slot::{self, SlotState};
 use crate::snapshot::{Snapshot, no_such_table};
-use crate::sql::Sql;
+use crate::sql::{OPENING, Sql};
 use crate::stream::{Stream, hold};
 use crate::synchronous;
 use crate::timeline::{self, Timeline};
@@ -35,6 +35,25 @@ pub struct PostgresSource {
     name: String,
     sql: Option<Sql>,
     owned: Option<Owned>,
+    let_in: LetIn,
+}
+
+/// Whether the server has let this process in. A wrong password at the start is a mistake to correct; later
+/// it is being rotated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LetIn {
+    NotYet,
+    Before,
+}
+
+impl LetIn {
+    /// The verdict on an error of connecting.
+    fn judge(self, error: WireError, doing: &str) -> SourceError {
+        match self {
+            Self::NotYet => error.while_doing(doing),
+            Self::Before => error.once_let_in(doing),
+        }
+    }
 }
 
 /// What [`Source::own`] took.
@@ -62,6 +81,7 @@ impl PostgresSource {
             name: object_name(pipeline),
             sql: None,
             owned: None,
+            let_in: LetIn::NotYet,
         }
     }
 
@@ -69,7 +89,10 @@ impl PostgresSource {
         let usable = self.sql.take().filter(|sql| !sql.is_closed());
         let sql = match usable {
             Some(sql) => sql,
-            None => Sql::connect(&self.config).await?,
+            None => {
+                let opened = Sql::open(&self.config).await;
+                opened.map_err(|error| self.let_in.judge(error, OPENING))?
+            }
         };
         Ok(self.sql.insert(sql))
     }
@@ -157,7 +180,8 @@ impl PostgresSource {
         };
         let types = TypeNames::read(sql).await?;
         let (tables, keys) = mapped_tables(sql, &io.tables).await?;
-        let mut snapshot = Snapshot::open(&self.config).await?;
+        let opened = Snapshot::open(&self.config).await;
+        let mut snapshot = opened.map_err(|error| self.let_in.judge(error, OPENING))?;
         let confirmed = match &owned.memory {
             Memory::Slot(state) => {
                 snapshot.take().await?;
@@ -238,13 +262,15 @@ impl Source for PostgresSource {
     async fn own(&mut self) -> Result<Claim, SourceError> {
         self.owned = None;
         let link = Link::connect(&self.config, Purpose::Replication).await;
-        let mut link =
-            link.map_err(|error| error.while_doing("cannot open a replication session"))?;
+        let doing = "cannot open a replication session";
+        let mut link = link.map_err(|error| self.let_in.judge(error, doing))?;
         let timeline = timeline::read(&mut link, &self.config.database).await?;
         let name = self.name.clone();
         let sql = self.sql().await?;
         synchronous::read(sql).await?.refuse()?;
-        match slot::read(sql, &name).await? {
+        let state = slot::read(sql, &name).await?;
+        self.let_in = LetIn::Before;
+        match state {
             Some(state) => self.take_slot(link, timeline, state).await,
             None => self.take_lock(link, timeline).await,
         }

@@ -15,7 +15,10 @@ use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
 };
 
-use crate::config::{ConfigError, PostgresConfig, TlsMode, read_file};
+use crate::config::{ConfigError, ConfigFile, PostgresConfig, TlsMode, read_file};
+
+/// How a key that needs a passphrase begins (RFC 7468, section 11; older OpenSSL says it in a header).
+const ENCRYPTED: &[u8] = b"ENCRYPTED";
 
 /// The TLS settings of `config`, or nothing if TLS is off.
 pub(crate) fn client_config(
@@ -36,21 +39,41 @@ pub(crate) fn client_config(
     let tls = match &config.client_certificate {
         None => builder.with_no_client_auth(),
         Some(client) => {
-            let pem = read_file("the client certificate", &client.certificate_file)?;
-            let chain = certificates("the client certificate", &client.certificate_file, &pem)?;
-            let pem = read_file("the client key", &client.key_file)?;
+            let pem = read_file(ConfigFile::ClientCertificate, &client.certificate_file)?;
+            let chain = certificates(
+                ConfigFile::ClientCertificate,
+                &client.certificate_file,
+                &pem,
+            )?;
+            let pem = read_file(ConfigFile::ClientKey, &client.key_file)?;
             let unusable = |problem: String| ConfigError::Pem {
-                what: "the client key",
+                file: ConfigFile::ClientKey,
                 path: client.key_file.clone(),
                 problem,
             };
-            let key = PrivateKeyDer::from_pem_slice(&pem).map_err(|e| unusable(e.to_string()))?;
+            let key = private_key(&pem).map_err(unusable)?;
             builder
                 .with_client_auth_cert(chain, key)
-                .map_err(|e| unusable(e.to_string()))?
+                .map_err(|error| match error {
+                    Error::InconsistentKeys(_) => {
+                        unusable("it is not the key of the client certificate".to_owned())
+                    }
+                    error => unusable(error.to_string()),
+                })?
         }
     };
     Ok(Some(Arc::new(tls)))
+}
+
+fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
+    PrivateKeyDer::from_pem_slice(pem).map_err(|error| {
+        if pem.windows(ENCRYPTED.len()).any(|part| part == ENCRYPTED) {
+            "it is locked by a passphrase; unlock it with `openssl pkey`, and keep the file to yourself"
+                .to_owned()
+        } else {
+            error.to_string()
+        }
+    })
 }
 
 fn web_pki(
@@ -58,26 +81,28 @@ fn web_pki(
     provider: &Arc<CryptoProvider>,
 ) -> Result<Arc<WebPkiServerVerifier>, ConfigError> {
     let mut roots = RootCertStore::empty();
-    let path = config.ca_file.clone().unwrap_or_default();
     let found = match &config.ca_file {
         Some(path) => {
-            let pem = read_file("the CA file", path)?;
-            certificates("the CA file", path, &pem)?
+            let pem = read_file(ConfigFile::Authorities, path)?;
+            certificates(ConfigFile::Authorities, path, &pem)?
         }
         None => rustls_native_certs::load_native_certs().certs,
     };
     roots.add_parsable_certificates(found);
     WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
         .build()
-        .map_err(|error| ConfigError::Pem {
-            what: "the set of trusted authorities (set ca_file)",
-            path,
-            problem: error.to_string(),
+        .map_err(|error| match &config.ca_file {
+            Some(path) => ConfigError::Pem {
+                file: ConfigFile::Authorities,
+                path: path.clone(),
+                problem: error.to_string(),
+            },
+            None => ConfigError::NoAuthorities(error.to_string()),
         })
 }
 
 fn certificates(
-    what: &'static str,
+    file: ConfigFile,
     path: &std::path::Path,
     pem: &[u8],
 ) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
@@ -88,7 +113,7 @@ fn certificates(
         Err(error) => error.to_string(),
     };
     Err(ConfigError::Pem {
-        what,
+        file,
         path: path.to_owned(),
         problem,
     })

@@ -18,6 +18,7 @@ use postgres_protocol::message::backend::{self, Message};
 use postgres_protocol::message::frontend;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use crate::admission;
 use crate::config::{APPLICATION_NAME, PostgresConfig, session_options};
 use crate::error::{ServerError, WireError};
 use crate::socket::Socket;
@@ -86,6 +87,7 @@ impl Link {
                 what: "connecting",
                 after,
             })?
+            .map_err(|error| admission::explain(config, error))
     }
 
     pub(crate) const fn backend_pid(&self) -> i32 {
@@ -111,30 +113,38 @@ impl Link {
         frontend::startup_message(parameters, &mut self.output).map_err(unsendable)?;
         self.flush().await?;
         self.authenticate(config).await?;
+        let mut has_no_encoding = false;
         loop {
             match self.message().await? {
                 Message::BackendKeyData(key) => self.backend_pid = key.process_id(),
-                Message::ReadyForQuery(_) => return Ok(()),
+                Message::ParameterStatus(status) => {
+                    let is_encoding = status.name().is_ok_and(|name| name == "server_encoding");
+                    let is_ascii = status.value().is_ok_and(|value| value == "SQL_ASCII");
+                    has_no_encoding |= is_encoding && is_ascii;
+                }
+                Message::ReadyForQuery(_) => break,
                 Message::ErrorResponse(body) => return Err(refused(&body)),
                 _ => {}
             }
         }
+        if has_no_encoding {
+            // An SQL_ASCII database holds any bytes. Asked for UTF-8 the server checks them and ends the
+            // session at the first that are none; they are for us to set aside.
+            self.query("SET client_encoding = 'SQL_ASCII'").await?;
+        }
+        Ok(())
     }
 
     async fn authenticate(&mut self, config: &PostgresConfig) -> Result<(), WireError> {
         let password = || -> Result<String, WireError> {
-            config.password.read()?.ok_or_else(|| {
-                WireError::Unusable(format!(
-                    "the server wants a password for `{}` and none is configured",
-                    config.user
-                ))
-            })
+            let password = config.password.read()?;
+            password.ok_or_else(|| admission::no_password(config))
         };
         loop {
             match self.message().await? {
                 Message::AuthenticationOk => return Ok(()),
                 Message::AuthenticationSasl(body) => {
-                    self.scram(&body, &password()?).await?;
+                    self.scram(config, &body, &password()?).await?;
                 }
                 Message::AuthenticationMd5Password(body) => {
                     let password = password()?;
@@ -148,10 +158,10 @@ impl Link {
                 Message::ErrorResponse(body) => return Err(refused(&body)),
                 Message::NoticeResponse(_) => {}
                 _ => {
-                    return Err(WireError::Unusable(
+                    return Err(admission::unknown_method(
+                        config,
                         "the server asks for an authentication method other than SCRAM-SHA-256, \
-                         md5, password, trust, peer or cert"
-                            .to_owned(),
+                         md5, password, trust, peer or cert",
                     ));
                 }
             }
@@ -166,6 +176,7 @@ impl Link {
     /// SCRAM-SHA-256 (RFC 7677), which also proves that the server knows the password's verifier.
     async fn scram(
         &mut self,
+        config: &PostgresConfig,
         offered: &backend::AuthenticationSaslBody,
         password: &str,
     ) -> Result<(), WireError> {
@@ -174,8 +185,9 @@ impl Link {
             .any(|name| Ok(name == sasl::SCRAM_SHA_256))
             .map_err(malformed)?;
         if !known {
-            return Err(WireError::Unusable(
-                "the server offers no SCRAM-SHA-256".to_owned(),
+            return Err(admission::unknown_method(
+                config,
+                "the server offers no SCRAM-SHA-256",
             ));
         }
         let binding = sasl::ChannelBinding::unsupported();
@@ -193,9 +205,9 @@ impl Link {
         frontend::sasl_response(scram.message(), &mut self.output).map_err(unsendable)?;
         self.flush().await?;
         match self.message().await? {
-            Message::AuthenticationSaslFinal(body) => scram.finish(body.data()).map_err(|_| {
-                WireError::Unusable("the server could not prove that it knows the password".into())
-            }),
+            Message::AuthenticationSaslFinal(body) => scram
+                .finish(body.data())
+                .map_err(|_| admission::unproven(config)),
             Message::ErrorResponse(body) => Err(refused(&body)),
             _ => Err(WireError::Protocol("SCRAM was not finished".to_owned())),
         }

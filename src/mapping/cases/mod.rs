@@ -127,6 +127,33 @@ impl Case {
     /// Evaluates the changes and compares what they give with what is expected.
     #[must_use]
     pub fn run(&self, mapping: &Arc<Mapping>, tables: &Tables) -> Outcome {
+        let (encoded, stopped) = self.encoded(mapping, tables);
+        let published = Published::all(mapping, &encoded);
+        Outcome {
+            differences: difference::compare(&self.expected, &published),
+            stopped,
+            rules: encoded.records.iter().map(|record| record.rule).collect(),
+        }
+    }
+}
+
+impl Case {
+    /// The events that the changes give, whatever the case expects.
+    ///
+    /// # Errors
+    /// The evaluation stopped.
+    pub fn published(
+        &self,
+        mapping: &Arc<Mapping>,
+        tables: &Tables,
+    ) -> Result<Vec<Published>, Stop> {
+        match self.encoded(mapping, tables) {
+            (encoded, None) => Ok(Published::all(mapping, &encoded)),
+            (_, Some(stop)) => Err(stop),
+        }
+    }
+
+    fn encoded(&self, mapping: &Arc<Mapping>, tables: &Tables) -> (EncodedBatch, Option<Stop>) {
         let mut batch = Batch::default();
         let mut writer = BatchWriter::new(tables.len());
         for given in &self.given {
@@ -135,12 +162,7 @@ impl Case {
         writer.commit(None, &mut batch);
         let mut encoded = EncodedBatch::default();
         let stopped = evaluate(mapping, &batch, &mut encoded).err();
-        let published = Published::all(mapping, &encoded);
-        Outcome {
-            differences: difference::compare(&self.expected, &published),
-            stopped,
-            rules: encoded.records.iter().map(|record| record.rule).collect(),
-        }
+        (encoded, stopped)
     }
 }
 

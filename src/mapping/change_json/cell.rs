@@ -7,8 +7,8 @@ use std::borrow::Cow;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use rowbridge_api::{Kind, Type};
-use serde_json::Value;
+use rowbridge_api::{Element, Field, Kind, Type};
+use serde_json::{Map, Value};
 
 use super::row_change::OwnedCell;
 
@@ -46,6 +46,10 @@ fn parse(json: &str) -> Result<Value, String> {
 fn text_form<'a>(kind: &Kind, value: &'a Value) -> Result<Cow<'a, str>, String> {
     match (kind, value) {
         (Kind::Array(element), Value::Array(elements)) => array(element, elements).map(Cow::Owned),
+        (Kind::Composite(fields), Value::Object(members)) => {
+            composite(fields, members).map(Cow::Owned)
+        }
+        (Kind::Hstore, Value::Object(members)) => hstore(members).map(Cow::Owned),
         (Kind::Json, value) => Ok(Cow::Owned(value.to_string())),
         (Kind::Bytes, Value::String(text)) if !text.starts_with("\\x") => STANDARD
             .decode(text)
@@ -61,22 +65,86 @@ fn text_form<'a>(kind: &Kind, value: &'a Value) -> Result<Cow<'a, str>, String> 
 }
 
 /// PostgreSQL's array literal: "Array Input and Output Syntax" in its manual.
-fn array(element: &Kind, elements: &[Value]) -> Result<String, String> {
+fn array(element: &Element, elements: &[Value]) -> Result<String, String> {
     let mut literal = String::from("{");
     for (index, value) in elements.iter().enumerate() {
         if index > 0 {
-            literal.push(',');
+            literal.push(char::from(element.delimiter));
         }
         match value {
             Value::Null => literal.push_str("NULL"),
-            // PostgreSQL does not tell text[] from text[][]: what nests in the value nests in the literal.
-            Value::Array(nested) if *element != Kind::Json => {
+            // PostgreSQL does not tell text[] from text[][]: what nests in the value nests in the literal,
+            // but for elements that are documents or (a domain over an array) arrays themselves.
+            Value::Array(nested) if !matches!(element.kind, Kind::Json | Kind::Array(_)) => {
                 literal.push_str(&array(element, nested)?);
             }
-            value => push_quoted(&text_form(element, value)?, &mut literal),
+            value => push_quoted(&text_form(&element.kind, value)?, &mut literal),
         }
     }
     literal.push('}');
+    Ok(literal)
+}
+
+/// An array from its elements' text forms.
+///
+/// # Errors
+/// What is wrong, without the value.
+pub(crate) fn array_of_texts(ty: &Type, elements: &[Option<Vec<u8>>]) -> Result<OwnedCell, String> {
+    let Kind::Array(element) = &ty.kind else {
+        return Err(format!("{} is not an array", ty.name));
+    };
+    let mut literal = String::from("{");
+    for (index, text) in elements.iter().enumerate() {
+        if index > 0 {
+            literal.push(char::from(element.delimiter));
+        }
+        match text {
+            Some(text) => {
+                let text = str::from_utf8(text).map_err(|_| "not UTF-8".to_owned())?;
+                push_quoted(text, &mut literal);
+            }
+            None => literal.push_str("NULL"),
+        }
+    }
+    literal.push('}');
+    checked(ty, literal)
+}
+
+/// "Composite Type Input and Output Syntax". Every field is named: one that is left out would be made up.
+fn composite(fields: &[Field], members: &Map<String, Value>) -> Result<String, String> {
+    let known = |name: &String| fields.iter().any(|field| *field.name == **name);
+    if let Some(name) = members.keys().find(|name| !known(name)) {
+        return Err(format!("the type has no field `{name}`"));
+    }
+    let mut literal = String::from("(");
+    for (index, field) in fields.iter().enumerate() {
+        if index > 0 {
+            literal.push(',');
+        }
+        let value = members.get(&*field.name);
+        match value.ok_or_else(|| format!("field `{}` is missing", field.name))? {
+            Value::Null => {}
+            value => push_quoted(&text_form(&field.kind, value)?, &mut literal),
+        }
+    }
+    literal.push(')');
+    Ok(literal)
+}
+
+fn hstore(members: &Map<String, Value>) -> Result<String, String> {
+    let mut literal = String::new();
+    for (index, (key, value)) in members.iter().enumerate() {
+        if index > 0 {
+            literal.push_str(", ");
+        }
+        push_quoted(key, &mut literal);
+        literal.push_str("=>");
+        match value {
+            Value::Null => literal.push_str("NULL"),
+            Value::String(text) => push_quoted(text, &mut literal),
+            value => return Err(format!("expected text or null, found {}", found(value))),
+        }
+    }
     Ok(literal)
 }
 
@@ -106,6 +174,7 @@ fn wanted(kind: &Kind) -> &'static str {
         Kind::Int | Kind::Float => "a number",
         Kind::Decimal => "a decimal in quotes, or a number",
         Kind::Array(_) => "an array, or its text form",
+        Kind::Composite(_) | Kind::Hstore => "an object, or its text form",
         Kind::Bytes => "base64 in quotes",
         _ => "a string",
     }

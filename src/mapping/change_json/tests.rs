@@ -183,10 +183,12 @@ fn debezium_without_schema_follows_the_declared_types() {
         ("tags", "text[]"),
         ("days", "date[]"),
         ("flag", "bool"),
+        ("extras", "hstore"),
     ]);
     let line = r#"{"op":"c","after":{"id":1,"exact":"MDk=","whole":"1234","any":{"scale":3,"value":"BNI="},"day":20788,
         "at":"2026-12-01T10:15:00.5Z","local":1796120100500000,"coarse":1796120100500,"clock":36900000000,
-        "span":90000000,"raw":"3q2+7w==","doc":"{\"a\": 1.10}","tags":["a","b \"c\"",null],"days":[20788],"flag":true},
+        "span":90000000,"raw":"3q2+7w==","doc":"{\"a\": 1.10}","tags":["a","b \"c\"",null],"days":[20788],"flag":true,
+        "extras":"{\"a\":\"1\",\"b\":null}"},
         "source":{"schema":"public","table":"notes","txId":9,"lsn":33,"ts_ms":5},"ts_ms":6}"#
         .replace('\n', "");
     let batch = read_all(&tables, &[&line]).unwrap();
@@ -196,7 +198,7 @@ fn debezium_without_schema_follows_the_declared_types() {
             "begin 9 0/21 5000".to_owned(),
             "0 insert [] [1 123.45 1234 1.234 2026-12-01 2026-12-01T10:15:00.5Z 2026-12-01 10:15:00.5 \
              2026-12-01 10:15:00.5 10:15:00 PT90.000000S \\xdeadbeef {\"a\": 1.10} \
-             {\"a\",\"b \\\"c\\\"\",NULL} {\"2026-12-01\"} t]"
+             {\"a\",\"b \\\"c\\\"\",NULL} {\"2026-12-01\"} t \"a\"=>\"1\", \"b\"=>NULL]"
                 .to_owned(),
             "commit 0/22".to_owned(),
         ]
@@ -315,6 +317,38 @@ fn debezium_transaction_metadata_ends_transactions_and_noise_is_skipped() {
     );
 }
 
+#[test]
+fn a_composite_names_all_its_fields_and_no_others() {
+    let tables = tables(&[("id", "int8"), ("home", "row(street text, zip int4)")]);
+    let insert = |home: &str| {
+        format!(r#"{{"op":"insert","table":"note","after":{{"id":1,"home":{home}}}}}"#)
+    };
+    let read =
+        |home: &str| read_all(&tables, &[&insert(home)]).map(|batch| shown(&batch)[2].clone());
+    assert_eq!(
+        read(r#"{"zip":7,"street":null}"#).unwrap(),
+        r#"0 insert [] [1 (,"7")]"#
+    );
+    for (home, problem) in [
+        (r#"{"street":"a"}"#, "field `zip` is missing"),
+        (
+            r#"{"street":"a","zip":1,"city":"b"}"#,
+            "the type has no field `city`",
+        ),
+        (
+            r#"{"street":"a","zip":true}"#,
+            "expected a number, found a boolean",
+        ),
+        (
+            "[1]",
+            "expected an object, or its text form, found an array",
+        ),
+    ] {
+        let error = read(home).unwrap_err().to_string();
+        assert!(error.ends_with(problem), "{error}");
+    }
+}
+
 /// The cell that comes back when `text` is published as JSON and read again.
 fn round_trip(ty: &Type, text: &str) -> String {
     let mut json = Vec::new();
@@ -366,6 +400,18 @@ fn every_kind_survives_publishing_and_reading_again() {
         ("timestamptz[]", "{\"2026-12-01 10:15:00+00\",infinity}"),
         ("jsonb[]", "{\"{\\\"a\\\":1}\",NULL}"),
         ("bytea[]", "{\"\\\\xdead\"}"),
+        ("box[]", "{(1,1),(0,0);(3,3),(2,2)}"),
+        ("(int4[])[]", "{\"{1,2}\",NULL,\"{}\"}"),
+        (
+            "row(a text, n numeric, at row(x float8))",
+            r#"("a ""b"" \\",1.50,"(0.5)")"#,
+        ),
+        ("row(a text, n numeric)", "(\"\",)"),
+        ("row()", "()"),
+        ("row(a text)[]", r#"{"(\"b c\")",NULL,"()"}"#),
+        ("hstore", r#""a"=>"1", "b"=>NULL, "q\"\\"=>"NULL""#),
+        ("hstore", ""),
+        ("hstore[]", r#"{"\"a\"=>\"1\"",""}"#),
     ] {
         let ty = Type::parse(ty);
         let again = round_trip(&ty, text);

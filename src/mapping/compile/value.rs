@@ -274,6 +274,6 @@ const fn converts(kind: &Kind, to: Conversion) -> bool {
         }
         Kind::Bytes => matches!(to, String | Base64 | Hex),
         Kind::Time | Kind::TimeTz | Kind::Interval => matches!(to, String),
-        Kind::Array(_) => matches!(to, String | Json),
+        Kind::Array(_) | Kind::Composite(_) | Kind::Hstore => matches!(to, String | Json),
     }
 }

@@ -410,5 +410,7 @@ pub(in crate::mapping) const fn family(kind: &Kind) -> &'static str {
         Kind::TimeTz => "time with zone",
         Kind::Interval => "interval",
         Kind::Array(_) => "array",
+        Kind::Composite(_) => "composite",
+        Kind::Hstore => "hstore",
     }
 }

@@ -81,7 +81,9 @@ impl Written {
                 let text = text.trim_end_matches(' ').to_owned();
                 Ok(Literal::Value(Value::Text(text.into())))
             }
-            (Self::Text(_), Kind::Bool | Kind::Array(_)) => Err(hint),
+            (Self::Text(_), Kind::Bool | Kind::Array(_) | Kind::Composite(_) | Kind::Hstore) => {
+                Err(hint)
+            }
             (_, Kind::Json) => Ok(self.untyped()),
             (Self::Text(text), _) => decode(ty, text).ok_or(hint).map(Literal::Value),
             _ => Err(hint),
@@ -125,5 +127,6 @@ const fn how_to_write(kind: &Kind) -> &'static str {
         Kind::TimestampTz => "write a timestamp with its offset, such as `'2026-12-01T09:30:00Z'`",
         Kind::Interval => "write a duration, such as `'PT45M'`",
         Kind::Array(_) => "compare one element, such as `$.after.tags[0]`",
+        Kind::Composite(_) | Kind::Hstore => "compare one member, such as `$.after.address.city`",
     }
 }

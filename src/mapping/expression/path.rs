@@ -305,7 +305,11 @@ pub(super) fn inner(
         return Some(Inner::Whole);
     }
     let column = &scope.table.columns[usize::from(slot)];
-    if !matches!(column.ty.kind, Kind::Json | Kind::Array(_)) {
+    let is_document = matches!(
+        column.ty.kind,
+        Kind::Json | Kind::Array(_) | Kind::Composite(_) | Kind::Hstore
+    );
+    if !is_document {
         scope.error(
             Diagnostic::error(
                 at(),

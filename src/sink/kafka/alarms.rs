@@ -8,22 +8,15 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{DeliveryResult, Message as _};
+use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{NoCustomPartitioner, ProducerContext};
 use rdkafka::{ClientContext, Statistics};
-
-/// A record that was given up.
-#[derive(Clone, Debug)]
-pub(super) struct Undelivered {
-    pub(super) code: RDKafkaErrorCode,
-    pub(super) topic: String,
-}
 
 #[derive(Debug, Default)]
 struct Raised {
     login: Option<String>,
     link: Option<String>,
-    undelivered: Option<Undelivered>,
+    undelivered: Option<RDKafkaErrorCode>,
 }
 
 /// The callbacks of one client.
@@ -41,26 +34,20 @@ impl Alarms {
         self.raised().login.clone()
     }
 
-    /// The last time-out or transport error since [`Alarms::forget_link`].
+    /// The last time-out or transport error.
     pub(super) fn link(&self) -> Option<String> {
         self.raised().link.clone()
     }
 
-    /// Forgets time-outs and transport errors so far: what follows concerns what follows.
-    pub(super) fn forget_link(&self) {
-        self.raised().link = None;
-    }
-
-    /// The first record that was given up.
-    pub(super) fn undelivered(&self) -> Option<Undelivered> {
-        self.raised().undelivered.clone()
+    /// Why the first record was given up.
+    pub(super) fn undelivered(&self) -> Option<RDKafkaErrorCode> {
+        self.raised().undelivered
     }
 }
 
 impl ClientContext for Alarms {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         match (level, facility) {
-            // A request that timed out may be one that a commit waits for.
             (_, "REQTMOUT") => self.raised().link = Some(message.to_owned()),
             // Our properties go to producers and consumers alike.
             (_, "CONFWARN") => return,
@@ -113,7 +100,7 @@ impl ProducerContext<NoCustomPartitioner> for Alarms {
     type DeliveryOpaque = ();
 
     fn delivery(&self, result: &DeliveryResult<'_>, (): Self::DeliveryOpaque) {
-        let Err((error, record)) = result else {
+        let Err((error, _)) = result else {
             return;
         };
         let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
@@ -124,11 +111,6 @@ impl ProducerContext<NoCustomPartitioner> for Alarms {
         ) {
             return;
         }
-        self.raised()
-            .undelivered
-            .get_or_insert_with(|| Undelivered {
-                code,
-                topic: record.topic().to_owned(),
-            });
+        self.raised().undelivered.get_or_insert(code);
     }
 }

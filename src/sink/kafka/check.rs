@@ -92,7 +92,7 @@ fn may_write(config: &KafkaConfig, topic: &str) -> Result<Option<Finding>, SinkE
         producer.poll(Duration::ZERO);
         if let Some(undelivered) = producer.context().undelivered() {
             return Ok(
-                (undelivered.code == RDKafkaErrorCode::TopicAuthorizationFailed).then(|| Finding {
+                (undelivered == RDKafkaErrorCode::TopicAuthorizationFailed).then(|| Finding {
                     severity: Severity::Error,
                     problem: format!("no right to write to topic {topic}"),
                     fix: Commands::of(config).allow_topic(topic),

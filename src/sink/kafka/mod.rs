@@ -1,6 +1,6 @@
 //! The Kafka sink: events, quarantine and position in one transaction.
 //!
-//! The only place that knows rdkafka. Blocking, on one thread: [`KafkaSink::open`] refuses strangers, fences
+//! Blocking, on one thread: [`KafkaSink::open`] refuses strangers, fences
 //! earlier producers and reads the position; [`KafkaSink::write`] queues records; [`KafkaSink::commit`]
 //! waits until they are on the brokers, commits, and says honestly if the outcome is open.
 //!
@@ -27,9 +27,11 @@ mod turns;
 mod verdict;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use rowbridge_api::{Finding, Identity, State};
 
 use self::position::{PositionRecord, Reader, Recorded};
@@ -134,6 +136,15 @@ impl Published {
             mapping_hash: mapping.hash().to_owned(),
         }
     }
+
+    fn names(&self, config: &KafkaConfig) -> Names {
+        Names::new(
+            self.topics.iter().map(|topic| topic.name.clone()),
+            config.quarantine_topic(),
+            config.position_topic(),
+            &self.header_names,
+        )
+    }
 }
 
 /// Publishes a pipeline's events and its position in Kafka transactions.
@@ -142,7 +153,7 @@ impl Published {
 pub struct KafkaSink {
     config: Arc<KafkaConfig>,
     published: Published,
-    names: Names,
+    names: Arc<Names>,
     life: Option<Life>,
 }
 
@@ -157,15 +168,7 @@ struct Life {
 impl KafkaSink {
     #[must_use]
     pub fn new(config: KafkaConfig, published: Published) -> Self {
-        let names = Names {
-            topics: published
-                .topics
-                .iter()
-                .map(|topic| topic.name.clone())
-                .collect(),
-            quarantine: config.quarantine_topic(),
-            headers: published.header_names.clone(),
-        };
+        let names = Arc::new(published.names(&config));
         Self {
             config: Arc::new(config),
             published,
@@ -189,7 +192,7 @@ impl KafkaSink {
         let before = reader.position()?;
         compare(config, &reader, before.as_ref(), source, &kafka_cluster)?;
         let partitions_of_topics = topics::ensure(&reader, config, &self.published)?;
-        let transactions = Turns::fence(config)?;
+        let transactions = Turns::fence(config, &self.names)?;
         // Only now nobody else writes: what was read before may be old, or another's.
         let recorded = reader.position()?;
         compare(config, &reader, recorded.as_ref(), source, &kafka_cluster)?;
@@ -222,7 +225,7 @@ impl Sink for KafkaSink {
 
     fn write(&mut self, batch: &EncodedBatch) -> Result<(), SinkError> {
         let life = self.life.as_mut().ok_or_else(not_open)?;
-        life.transactions.write(batch, &self.names, &now())
+        life.transactions.write(batch, Timestamp::now())
     }
 
     fn commit(&mut self, progress: &Progress) -> Result<(), SinkError> {
@@ -233,18 +236,21 @@ impl Sink for KafkaSink {
             mapping_hash: self.published.mapping_hash.clone(),
             partitions_of_topics: life.partitions_of_topics.clone(),
         };
-        let record = PositionRecord::new(&checkpoint, &life.kafka_cluster, now());
-        life.transactions.commit(
-            &self.config.position_topic(),
-            position::KEY,
-            &record.encode(),
-        )
+        let now = Timestamp::now();
+        let written_at = RecordedTime(now).to_string();
+        let record = PositionRecord::new(&checkpoint, &life.kafka_cluster, written_at);
+        life.transactions
+            .commit(position::KEY, &record.encode(), now)
     }
 }
 
-/// RFC 3339 with microseconds, UTC.
-fn now() -> String {
-    format!("{:.6}", jiff::Timestamp::now())
+/// Processing time as records show it: RFC 3339 with microseconds, UTC.
+struct RecordedTime(Timestamp);
+
+impl fmt::Display for RecordedTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.6}", self.0)
+    }
 }
 
 /// Whether the recorded position may be gone on from here: same source, same cluster, same placement of keys.

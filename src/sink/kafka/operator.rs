@@ -5,13 +5,14 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use rdkafka::error::RDKafkaErrorCode;
 use rowbridge_api::Identity;
 
 use super::position::{self, PositionRecord, Reader, Recorded};
 use super::topics::{self, Admin};
 use super::turns::Turns;
-use super::{KafkaConfig, Published, now};
+use super::{KafkaConfig, Published, RecordedTime};
 use crate::sink::{Checkpoint, Progress, SinkError};
 
 /// The last committed position of the pipeline; `None` if there is none. Fences nobody.
@@ -41,7 +42,8 @@ pub fn set_position(
     let reader = Reader::connect(config)?;
     let kafka_cluster = reader.cluster_id()?;
     let partitions_of_topics = topics::ensure(&reader, config, published)?;
-    let mut transactions = Turns::fence(&Arc::new(config.clone()))?;
+    let names = Arc::new(published.names(config));
+    let mut transactions = Turns::fence(&Arc::new(config.clone()), &names)?;
     let before = match reader.position() {
         Err(SinkError::Refused { .. }) => None,
         read => read?,
@@ -52,8 +54,9 @@ pub fn set_position(
         mapping_hash: published.mapping_hash.clone(),
         partitions_of_topics,
     };
-    let record = PositionRecord::new(&checkpoint, &kafka_cluster, now());
-    transactions.commit(&config.position_topic(), position::KEY, &record.encode())?;
+    let now = Timestamp::now();
+    let record = PositionRecord::new(&checkpoint, &kafka_cluster, RecordedTime(now).to_string());
+    transactions.commit(position::KEY, &record.encode(), now)?;
     Ok(before)
 }
 

@@ -7,12 +7,16 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
+use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
 
-use super::KafkaConfig;
+use rowbridge_kafka::{SettingError, Settings};
+
+use super::{KafkaConfig, verdict};
+use crate::sink::SinkError;
 
 /// Properties that may not be set, and why.
 const REFUSED: &[(&[&str], &str)] = &[
@@ -90,16 +94,6 @@ const SECRET: &[&str] = &[
     "sasl.oauthbearer.client.secret",
 ];
 
-/// Records librdkafka holds for us. With eleven headers each costs about 2 KiB there, so that this, and not
-/// the byte limit beside it, bounds the memory; the brokers' round trip fills a fifth of it.
-const QUEUE_RECORDS: &str = "5000";
-/// Value bytes librdkafka holds for us, in KiB.
-const QUEUE_KIB: &str = "8192";
-/// How long librdkafka waits for a batch to fill, in ms. The sink drains before it commits, so any wait
-/// would be added to every commit; under load batches fill while earlier ones are on the way.
-const LINGER_MS: &str = "0";
-/// librdkafka's own limit for one record, and the least we set, in bytes.
-const MESSAGE_BYTES_MIN: usize = 1_000_000;
 /// What a record batch of one record adds to key, value and headers, in bytes, generously.
 pub(super) const MESSAGE_OVERHEAD_BYTES: usize = 512;
 
@@ -155,6 +149,15 @@ impl Properties {
                     reason,
                 }),
             }
+        }
+        if problems.is_empty()
+            && let Err(SettingError { name, problem }) =
+                Settings::of("", "", Duration::ZERO, &accepted)
+        {
+            problems.push(PropertyProblem {
+                name,
+                reason: problem,
+            });
         }
         if problems.is_empty() {
             Ok(Self(accepted))
@@ -250,33 +253,21 @@ pub(super) fn admin(config: &KafkaConfig) -> ClientConfig {
     client(config)
 }
 
-/// The client that publishes, under `transactional_id`.
-pub(super) fn producer(config: &KafkaConfig, transactional_id: &str) -> ClientConfig {
-    let mut producer = client(config);
-    let message_bytes = MESSAGE_BYTES_MIN.max(config.max_record_bytes + MESSAGE_OVERHEAD_BYTES);
-    let timeout_ms = config.limits.transaction_timeout_ms.to_string();
-    let defaults = [
-        ("linger.ms", LINGER_MS),
-        ("queue.buffering.max.messages", QUEUE_RECORDS),
-        ("queue.buffering.max.kbytes", QUEUE_KIB),
-        ("message.max.bytes", &message_bytes.to_string()),
-    ];
-    // Not by copying a `ClientConfig`'s map: that one hands out passwords blanked.
-    for (name, value) in defaults {
-        if config.properties.get(name).is_none() {
-            producer.set(name, value);
-        }
-    }
-    producer
-        .set("transactional.id", transactional_id)
-        .set("enable.idempotence", "true")
-        .set("acks", "all")
-        .set("partitioner", "murmur2_random")
-        .set("transaction.timeout.ms", &timeout_ms)
-        .set("message.timeout.ms", &timeout_ms)
-        // Success is known from the count of records in flight; a report of each would only cost.
-        .set("delivery.report.only.error", "true");
-    producer
+/// What the events are published with, which is not librdkafka: the properties that speak of reaching the brokers,
+/// logging in and the form of record batches, as [`Settings`] follows them.
+///
+/// # Errors
+/// A file that a property names has changed since [`Properties::checked`] and cannot be used any more.
+pub(super) fn publisher(config: &KafkaConfig) -> Result<Settings, SinkError> {
+    let transaction_timeout = Duration::from_millis(config.limits.transaction_timeout_ms);
+    let client_id = format!("rowbridge-{}", config.pipeline);
+    Settings::of(
+        &config.brokers,
+        &client_id,
+        transaction_timeout,
+        &config.properties.0,
+    )
+    .map_err(|error| verdict::of_setting(&error))
 }
 
 /// The producer that asks for the right to write, see [`super::check`].

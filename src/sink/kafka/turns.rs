@@ -1,16 +1,17 @@
 //! Two transactional producers that take turns.
 //!
 //! A commit is answered once its outcome is decided; the brokers write its markers afterwards, and meanwhile
-//! they turn the same transactional id away, whereupon librdkafka waits for 20 ms. The next transaction comes
-//! from the other id instead. Only one transaction is ever open, and the next one begins after the last one's
+//! they turn the same transactional id away. The next transaction comes from the other id instead. Only one transaction is ever open, and the next one begins after the last one's
 //! outcome is known, so that order and the meaning of the position are those of a single producer. Whoever
 //! takes the pipeline over fences both ids before it reads the position; see ARCHITECTURE.md.
 
 use std::sync::Arc;
 use std::thread;
 
-use super::KafkaConfig;
+use jiff::Timestamp;
+
 use super::producer::{Names, Transactions};
+use super::{KafkaConfig, properties};
 use crate::event::EncodedBatch;
 use crate::sink::SinkError;
 
@@ -22,11 +23,12 @@ pub(super) struct Turns {
 
 impl Turns {
     /// Takes both ids over: every earlier producer is fenced, and what it left open is settled.
-    pub(super) fn fence(config: &Arc<KafkaConfig>) -> Result<Self, SinkError> {
+    pub(super) fn fence(config: &Arc<KafkaConfig>, names: &Arc<Names>) -> Result<Self, SinkError> {
+        let settings = &Arc::new(properties::publisher(config)?);
         let [current, other] = config.transactional_ids();
         thread::scope(|scope| {
-            let other = scope.spawn(|| Transactions::fence(config, other));
-            let current = Transactions::fence(config, current);
+            let other = scope.spawn(|| Transactions::fence(config, names, settings, other));
+            let current = Transactions::fence(config, names, settings, current);
             let other = other.join();
             let other = other.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             Ok(Self {
@@ -36,25 +38,20 @@ impl Turns {
         })
     }
 
-    /// Queues the batch's records into the open transaction.
-    pub(super) fn write(
-        &mut self,
-        batch: &EncodedBatch,
-        names: &Names,
-        recorded_time: &str,
-    ) -> Result<(), SinkError> {
-        self.current.write(batch, names, recorded_time)
+    /// Takes the batch's records into the open transaction.
+    pub(super) fn write(&mut self, batch: &EncodedBatch, now: Timestamp) -> Result<(), SinkError> {
+        self.current.write(batch, now)
     }
 
     /// Makes what was written, and the position record, visible at once. After an error no more can be
     /// published: another life has to fence both ids.
     pub(super) fn commit(
         &mut self,
-        topic: &str,
         key: &[u8],
         value: &[u8],
+        now: Timestamp,
     ) -> Result<(), SinkError> {
-        self.current.commit(topic, key, value)?;
+        self.current.commit(key, value, now)?;
         std::mem::swap(&mut self.current, &mut self.other);
         Ok(())
     }

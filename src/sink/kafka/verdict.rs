@@ -1,7 +1,9 @@
 //! What an error of the client means for the pipeline: transient, fenced, open, or refused with a way out.
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::types::RDKafkaRespErr;
 use rowbridge_api::State;
+use rowbridge_kafka::{Code, Error, SettingError};
 
 use super::KafkaConfig;
 use super::alarms::Alarms;
@@ -149,8 +151,68 @@ pub(super) fn of_transaction(
     }
 }
 
+/// The publisher cannot follow a property.
+pub(super) fn of_setting(error: &SettingError) -> SinkError {
+    invalid(
+        format!(
+            "sink.kafka.properties.\"{}\": {}",
+            error.name, error.problem
+        ),
+        "correct [sink.kafka.properties]; docs/configuration.md lists what may be set",
+    )
+}
+
+/// Publishing under the transactional id `id` failed, with nothing known to be visible.
+pub(super) fn of_publishing(config: &KafkaConfig, id: &str, error: &Error) -> SinkError {
+    let (what, code, topic) = match error {
+        Error::Login { problem, .. } => return login(problem),
+        Error::Link { .. } | Error::Late { .. } | Error::Protocol { .. } => {
+            return transient(format!("Kafka at {error}"));
+        }
+        Error::Refused { what, code, topic } => (*what, *code, topic),
+    };
+    match (code, topic) {
+        (Code::RecordListTooLarge, Some(topic)) => {
+            of_topic(config, RDKafkaErrorCode::MessageSizeTooLarge, topic)
+        }
+        (
+            Code::TopicAuthorizationFailed
+            | Code::MessageTooLarge
+            | Code::InvalidRecord
+            | Code::PolicyViolation,
+            Some(topic),
+        ) => of_topic(config, as_librdkafka(code), topic),
+        _ if topic.is_some() && !is_fencing(code) => transient(error.to_string()),
+        _ => {
+            let error = KafkaError::Global(as_librdkafka(code));
+            of_transaction(config, id, what, &error, &Alarms::default())
+        }
+    }
+}
+
+/// A commit that was asked for did not come back with success.
+pub(super) fn of_commit(config: &KafkaConfig, id: &str, error: &Error) -> SinkError {
+    match error {
+        Error::Refused { code, .. } if is_fencing(*code) => of_publishing(config, id, error),
+        _ => SinkError::Ambiguous {
+            problem: error.to_string(),
+        },
+    }
+}
+
+/// Whether it says that another producer has the id, or that the broker ended the transaction.
+const fn is_fencing(code: Code) -> bool {
+    matches!(code, Code::ProducerFenced | Code::InvalidProducerEpoch)
+}
+
+/// The same code as librdkafka's clients give it: both have the protocol's numbers.
+fn as_librdkafka(code: Code) -> RDKafkaErrorCode {
+    RDKafkaRespErr::try_from(i32::from(code.code()))
+        .map_or(RDKafkaErrorCode::Fail, RDKafkaErrorCode::from)
+}
+
 /// Another producer has the transactional id now.
-pub(super) fn fenced(what: &str, error: &KafkaError) -> SinkError {
+fn fenced(what: &str, error: &KafkaError) -> SinkError {
     SinkError::Fenced {
         problem: format!("{what}: {error}"),
     }

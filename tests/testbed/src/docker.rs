@@ -13,12 +13,16 @@ use testcontainers::{ContainerAsync, GenericImage, ImageExt};
 use tokio::process::Command;
 use tokio::sync::OnceCell;
 
-use crate::packages::{KAFKA_VERSION, run};
+use crate::guarded::KafkaGuard;
+use crate::kafka::Ports;
+use crate::packages::{KAFKA_CLUSTER_ID, KAFKA_VERSION, run};
 use crate::pg_version::PgVersion;
 
 const ENGINE_DEADLINE: Duration = Duration::from_secs(5);
 const COMMAND_DEADLINE: Duration = Duration::from_secs(30);
 const CONTAINER_SCRIPT: &str = "/tmp/server.properties";
+/// Where a broker finds its key stores.
+pub(crate) const STORES: &str = "/tmp/stores";
 
 /// Whether servers come from Docker: `ROWBRIDGE_TESTBED` decides, else whether an engine answers.
 pub(crate) async fn wanted() -> Result<bool> {
@@ -100,18 +104,29 @@ pub(crate) async fn postgres(
 }
 
 pub(crate) async fn kafka(
-    client: u16,
-    proxied: Option<u16>,
+    ports: &Ports,
     properties: String,
+    guard: Option<&KafkaGuard>,
 ) -> Result<Container> {
     let mut image = GenericImage::new("apache/kafka", KAFKA_VERSION)
         .with_wait_for(WaitFor::message_on_stdout("Kafka Server started"))
-        .with_mapped_port(client, client.tcp());
-    if let Some(port) = proxied {
+        .with_mapped_port(ports.client, ports.client.tcp());
+    for port in ports
+        .proxied
+        .into_iter()
+        .chain(ports.guarded.into_iter().flatten())
+    {
         image = image.with_mapped_port(port, port.tcp());
     }
+    let mut users = String::new();
+    for (name, text) in guard.iter().flat_map(|guard| guard.files()) {
+        image = image.with_copy_to(format!("{STORES}/{name}"), text.into_bytes());
+    }
+    for argument in guard.iter().flat_map(|guard| guard.format_arguments()) {
+        users += &format!(" '{argument}'");
+    }
     let start = format!(
-        "/opt/kafka/bin/kafka-storage.sh format --ignore-formatted -t MkU3OEVBNTcwNTJENDM2Qg -c {CONTAINER_SCRIPT} && exec /opt/kafka/bin/kafka-server-start.sh {CONTAINER_SCRIPT}"
+        "/opt/kafka/bin/kafka-storage.sh format --ignore-formatted -t {KAFKA_CLUSTER_ID} -c {CONTAINER_SCRIPT}{users} && exec /opt/kafka/bin/kafka-server-start.sh {CONTAINER_SCRIPT}"
     );
     let container = image
         .with_copy_to(CONTAINER_SCRIPT, properties.into_bytes())

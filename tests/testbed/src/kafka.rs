@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 use tokio::sync::OnceCell;
 
 use crate::docker::{self, Container};
+use crate::guarded::KafkaGuard;
 use crate::process::{LastSignal, POLL, Server, log_tail};
 use crate::proxy::Proxy;
 use crate::{ledger, packages};
@@ -27,6 +28,8 @@ pub(crate) struct Ports {
     pub(crate) controller: u16,
     /// The listener behind the proxy.
     pub(crate) proxied: Option<u16>,
+    /// The listeners SASL_SSL and SSL.
+    pub(crate) guarded: Option<[u16; 2]>,
 }
 
 /// The text of `server.properties`. `advertised` is the proxy's address.
@@ -39,6 +42,7 @@ fn properties_on(bind: &str, ports: &Ports, data: &Path, advertised: Option<Sock
         client,
         controller,
         proxied,
+        guarded,
     } = ports;
     let mut listeners = format!("PLAINTEXT://{bind}:{client},CONTROLLER://127.0.0.1:{controller}");
     let mut seen = format!("PLAINTEXT://127.0.0.1:{client}");
@@ -46,10 +50,14 @@ fn properties_on(bind: &str, ports: &Ports, data: &Path, advertised: Option<Sock
         listeners += &format!(",PROXIED://{bind}:{port}");
         seen += &format!(",PROXIED://{addr}");
     }
+    if let Some([sasl_ssl, ssl]) = guarded {
+        listeners += &format!(",SASL_SSL://{bind}:{sasl_ssl},SSL://{bind}:{ssl}");
+        seen += &format!(",SASL_SSL://localhost:{sasl_ssl},SSL://localhost:{ssl}");
+    }
     format!(
         "process.roles=broker,controller\nnode.id=1\ncontroller.quorum.voters=1@127.0.0.1:{controller}\n\
          listeners={listeners}\nadvertised.listeners={seen}\ncontroller.listener.names=CONTROLLER\n\
-         listener.security.protocol.map=PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT\n\
+         listener.security.protocol.map=PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_SSL:SASL_SSL,SSL:SSL\n\
          inter.broker.listener.name=PLAINTEXT\nlog.dirs={}\n\
          offsets.topic.replication.factor=1\noffsets.topic.num.partitions=4\n\
          transaction.state.log.replication.factor=1\ntransaction.state.log.min.isr=1\ntransaction.state.log.num.partitions=4\n\
@@ -61,10 +69,11 @@ fn properties_on(bind: &str, ports: &Ports, data: &Path, advertised: Option<Sock
 }
 
 /// Settings of a broker before its first start.
-#[derive(Clone, Debug, Default)]
+#[derive(Default)]
 pub struct KafkaBuilder {
     extra: Vec<String>,
     proxied: bool,
+    guard: Option<KafkaGuard>,
     full_jit: bool,
 }
 
@@ -80,6 +89,13 @@ impl KafkaBuilder {
     #[must_use]
     pub fn proxied(mut self) -> Self {
         self.proxied = true;
+        self
+    }
+
+    /// Adds two listeners that want to know who comes, by SCRAM and by certificate: see [`Kafka::sasl_ssl`] and [`Kafka::ssl`].
+    #[must_use]
+    pub fn guarded(mut self, guard: KafkaGuard) -> Self {
+        self.guard = Some(guard);
         self
     }
 
@@ -112,7 +128,11 @@ impl KafkaBuilder {
             client: ledger::free_port()?,
             controller: ledger::free_port()?,
             proxied: None,
+            guarded: None,
         };
+        if self.guard.is_some() {
+            ports.guarded = Some([ledger::free_port()?, ledger::free_port()?]);
+        }
         let mut proxy = None;
         if self.proxied {
             let port = ledger::free_port()?;
@@ -120,26 +140,38 @@ impl KafkaBuilder {
             proxy = Some(Proxy::kafka((Ipv4Addr::LOCALHOST, port).into()).await?);
         }
         let advertised = proxy.as_ref().map(Proxy::addr);
-        let extra = self.extra.join("\n");
+        let extra = |stores: &Path| {
+            let guard = self.guard.as_ref().map(|guard| guard.properties(stores));
+            guard.unwrap_or_default() + &self.extra.join("\n") + "\n"
+        };
         let host = if docker::wanted().await? {
-            let text =
-                properties_on("0.0.0.0", &ports, Path::new("/tmp/kafka-data"), advertised) + &extra;
+            let data = Path::new("/tmp/kafka-data");
+            let text = properties_on("0.0.0.0", &ports, data, advertised)
+                + &extra(Path::new(docker::STORES));
             Host::Docker(Box::new(
-                docker::kafka(ports.client, ports.proxied, text).await?,
+                docker::kafka(&ports, text, self.guard.as_ref()).await?,
             ))
         } else {
             let libs = packages::kafka_libs().await?;
             let data = dir.join("data");
-            prepare(&packages::kafka_template(&libs).await?, &data)?;
             fs::write(
                 dir.join("server.properties"),
-                properties(&ports, &data, advertised) + &extra + "\n",
+                properties(&ports, &data, advertised) + &extra(&dir),
             )?;
             fs::write(dir.join("log4j2.properties"), LOGGING)?;
+            match &self.guard {
+                None => prepare(&packages::kafka_template(&libs).await?, &data)?,
+                Some(guard) => {
+                    guard.write_files(&dir)?;
+                    packages::kafka_format(&libs, &dir, &guard.format_arguments()).await?;
+                    own_cluster_id(&data)?;
+                }
+            }
             Host::Local { libs, server: None }
         };
         let mut kafka = Kafka {
             port: ports.client,
+            guarded: ports.guarded,
             dir,
             host,
             proxy,
@@ -159,6 +191,10 @@ fn prepare(template: &Path, data: &Path) -> Result<()> {
         let entry = entry?;
         fs::copy(entry.path(), data.join(entry.file_name()))?;
     }
+    own_cluster_id(data)
+}
+
+fn own_cluster_id(data: &Path) -> Result<()> {
     let path = data.join("meta.properties");
     let id = uuid::Uuid::new_v4().simple().to_string()[..22].to_owned();
     let lines = fs::read_to_string(&path)?;
@@ -186,6 +222,7 @@ enum Host {
 /// A running broker. Dropping it ends the broker and removes its data.
 pub struct Kafka {
     port: u16,
+    guarded: Option<[u16; 2]>,
     dir: PathBuf,
     host: Host,
     proxy: Option<Proxy>,
@@ -226,6 +263,18 @@ impl Kafka {
     #[must_use]
     pub fn proxied_brokers(&self) -> Option<String> {
         self.proxy.as_ref().map(|proxy| proxy.addr().to_string())
+    }
+
+    /// `bootstrap.servers` of the listener that wants a user and a password inside TLS, of [`KafkaBuilder::guarded`].
+    #[must_use]
+    pub fn sasl_ssl(&self) -> Option<String> {
+        self.guarded.map(|[port, _]| format!("localhost:{port}"))
+    }
+
+    /// `bootstrap.servers` of the listener that wants a client certificate, of [`KafkaBuilder::guarded`].
+    #[must_use]
+    pub fn ssl(&self) -> Option<String> {
+        self.guarded.map(|[_, port]| format!("localhost:{port}"))
     }
 
     /// The proxy of [`KafkaBuilder::proxied`]. It lives in the runtime that started the broker.

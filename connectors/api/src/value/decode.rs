@@ -1,12 +1,14 @@
 //! Text form to value.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use super::array::{self, Token, Tokens};
+use super::hstore::Pairs;
 use super::time::{self, Bounded, DateTime};
-use super::{Kind, NOT_UTF8, Problem, Value, interval, number};
+use super::{Element, Field, Kind, NOT_UTF8, Problem, Value, composite, interval, number};
 
-pub(super) fn decode<'a>(kind: &Kind, raw: &'a [u8], delimiter: u8) -> Result<Value<'a>, Problem> {
+pub(super) fn decode<'a>(kind: &Kind, raw: &'a [u8]) -> Result<Value<'a>, Problem> {
     Ok(match kind {
         Kind::Bool => Value::Bool(boolean(raw)?),
         Kind::Int => Value::Int(number::integer(raw)?),
@@ -29,7 +31,9 @@ pub(super) fn decode<'a>(kind: &Kind, raw: &'a [u8], delimiter: u8) -> Result<Va
         Kind::TimestampTz => Value::TimestampTz(micros(time::parse_timestamptz(raw)?)?),
         Kind::Interval => Value::Interval(Cow::Borrowed(duration(raw)?)),
         Kind::Array(_) if array::has_bounds(raw) => Value::Text(Cow::Borrowed(text(raw)?)),
-        Kind::Array(element) => Value::Array(elements(element, raw, delimiter)?),
+        Kind::Array(element) => Value::Array(elements(element, raw)?),
+        Kind::Composite(fields) => Value::Composite(members(fields, raw)?),
+        Kind::Hstore => Value::Hstore(pairs(raw)?),
     })
 }
 
@@ -107,12 +111,8 @@ fn micros(timestamp: Bounded<DateTime>) -> Result<i64, Problem> {
     }
 }
 
-fn elements<'a>(
-    kind: &Kind,
-    raw: &'a [u8],
-    delimiter: u8,
-) -> Result<Vec<Option<Value<'a>>>, Problem> {
-    let mut tokens = Tokens::new(raw, delimiter);
+fn elements<'a>(element: &Element, raw: &'a [u8]) -> Result<Vec<Option<Value<'a>>>, Problem> {
+    let mut tokens = Tokens::new(raw, element.delimiter);
     // The arrays that are open, outermost first, below one that takes the whole.
     let mut open = vec![Vec::new()];
     loop {
@@ -123,8 +123,7 @@ fn elements<'a>(
             }
             Token::Close => open.pop().map(Value::Array),
             Token::Null => None,
-            Token::Element(Cow::Borrowed(raw)) => Some(decode(kind, raw, delimiter)?),
-            Token::Element(Cow::Owned(raw)) => Some(decode(kind, &raw, delimiter)?.into_owned()),
+            Token::Element(raw) => Some(decode_cow(&element.kind, raw)?),
             Token::End => break,
         };
         if let Some(innermost) = open.last_mut() {
@@ -134,5 +133,43 @@ fn elements<'a>(
     match open.pop().and_then(|mut whole| whole.pop()).flatten() {
         Some(Value::Array(elements)) => Ok(elements),
         _ => Err("not an array literal"),
+    }
+}
+
+fn decode_cow<'a>(kind: &Kind, raw: Cow<'a, [u8]>) -> Result<Value<'a>, Problem> {
+    match raw {
+        Cow::Borrowed(raw) => decode(kind, raw),
+        Cow::Owned(raw) => decode(kind, &raw).map(Value::into_owned),
+    }
+}
+
+type Member<'a> = (Arc<str>, Option<Value<'a>>);
+
+fn members<'a>(fields: &[Field], raw: &'a [u8]) -> Result<Vec<Member<'a>>, Problem> {
+    let mut members = Vec::with_capacity(fields.len());
+    composite::read(raw, fields.len(), |number, value| {
+        let Field { name, kind } = &fields[number];
+        let value = value.map(|raw| decode_cow(kind, raw)).transpose()?;
+        members.push((Arc::clone(name), value));
+        Ok(())
+    })?;
+    Ok(members)
+}
+
+type Pair<'a> = (Cow<'a, str>, Option<Cow<'a, str>>);
+
+fn pairs(raw: &[u8]) -> Result<Vec<Pair<'_>>, Problem> {
+    let mut pairs = Pairs::new(raw);
+    let mut found = Vec::new();
+    while let Some((key, value)) = pairs.next()? {
+        found.push((text_cow(key)?, value.map(text_cow).transpose()?));
+    }
+    Ok(found)
+}
+
+fn text_cow(raw: Cow<'_, [u8]>) -> Result<Cow<'_, str>, Problem> {
+    match raw {
+        Cow::Borrowed(raw) => text(raw).map(Cow::Borrowed),
+        Cow::Owned(raw) => String::from_utf8(raw).map(Cow::Owned).map_err(|_| NOT_UTF8),
     }
 }

@@ -5,8 +5,9 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::array::{self, Token, Tokens};
 use super::decode::{boolean, duration, hex_byte, hex_digits, json, text};
+use super::hstore::Pairs;
 use super::time::{self, Bounded, DateTime};
-use super::{Kind, Problem, Value, number};
+use super::{Element, Field, Kind, Problem, Value, composite, number};
 
 impl Value<'_> {
     /// Appends the JSON form.
@@ -20,12 +21,27 @@ impl Value<'_> {
                     if index > 0 {
                         out.push(b',');
                     }
-                    match element {
-                        Some(value) => value.write_json(out),
-                        None => out.extend_from_slice(b"null"),
-                    }
+                    write_nullable(element.as_ref(), out, |value, out| value.write_json(out));
                 }
                 out.push(b']');
+            }
+            Self::Composite(fields) => {
+                let mut object = Object::open(out);
+                for (name, value) in fields {
+                    object.name(name, out);
+                    write_nullable(value.as_ref(), out, |value, out| value.write_json(out));
+                }
+                out.push(b'}');
+            }
+            Self::Hstore(pairs) => {
+                let mut object = Object::open(out);
+                for (key, value) in pairs {
+                    object.name(key, out);
+                    write_nullable(value.as_ref(), out, |text, out| {
+                        write_json_string(text, out)
+                    });
+                }
+                out.push(b'}');
             }
             Self::Bool(_) | Self::Int(_) | Self::Json(_) => self.write_text(out),
             Self::Decimal(_)
@@ -60,18 +76,13 @@ impl Value<'_> {
             } => time::write_timetz(*micros, *offset_seconds, out),
             Self::Timestamp(micros) => time::write_timestamp(timestamp(*micros), b"", out),
             Self::TimestampTz(micros) => time::write_timestamp(timestamp(*micros), b"Z", out),
-            Self::Array(_) => self.write_json(out),
+            Self::Array(_) | Self::Composite(_) | Self::Hstore(_) => self.write_json(out),
         }
     }
 }
 
 /// Text form to JSON form. What it leaves in `out` on an error is for the caller to cut off.
-pub(super) fn transcode(
-    kind: &Kind,
-    raw: &[u8],
-    delimiter: u8,
-    out: &mut Vec<u8>,
-) -> Result<(), Problem> {
+pub(super) fn transcode(kind: &Kind, raw: &[u8], out: &mut Vec<u8>) -> Result<(), Problem> {
     match kind {
         Kind::Bool => write_bool(boolean(raw)?, out),
         Kind::Int => {
@@ -123,18 +134,36 @@ pub(super) fn transcode(
             quoted(out, |out| out.extend_from_slice(duration.as_bytes()));
         }
         Kind::Array(_) if array::has_bounds(raw) => write_json_string(text(raw)?, out),
-        Kind::Array(element) => transcode_array(element, raw, delimiter, out)?,
+        Kind::Array(element) => transcode_array(element, raw, out)?,
+        Kind::Composite(fields) => transcode_composite(fields, raw, out)?,
+        Kind::Hstore => transcode_hstore(raw, out)?,
     }
     Ok(())
 }
 
-fn transcode_array(
-    kind: &Kind,
-    raw: &[u8],
-    delimiter: u8,
-    out: &mut Vec<u8>,
-) -> Result<(), Problem> {
-    let mut tokens = Tokens::new(raw, delimiter);
+/// Text form to the JSON form without its quotes, nothing escaped. What it leaves in `out` on an error is
+/// for the caller to cut off.
+pub(super) fn transcode_text(kind: &Kind, raw: &[u8], out: &mut Vec<u8>) -> Result<(), Problem> {
+    match kind {
+        Kind::Text | Kind::Char => out.extend_from_slice(text(raw)?.as_bytes()),
+        Kind::Array(_) if array::has_bounds(raw) => out.extend_from_slice(text(raw)?.as_bytes()),
+        Kind::Date if time::is_plain_date(raw) => out.extend_from_slice(raw),
+        _ => {
+            let start = out.len();
+            transcode(kind, raw, out)?;
+            // What is in quotes here are digits, names and base64, which need no escapes.
+            let is_document = matches!(kind, Kind::Json);
+            if !is_document && out.get(start) == Some(&b'"') {
+                out.remove(start);
+                out.pop();
+            }
+        }
+    }
+    Ok(())
+}
+
+fn transcode_array(element: &Element, raw: &[u8], out: &mut Vec<u8>) -> Result<(), Problem> {
+    let mut tokens = Tokens::new(raw, element.delimiter);
     let mut separate = false;
     loop {
         let token = tokens.next()?;
@@ -146,9 +175,68 @@ fn transcode_array(
             Token::Open => out.push(b'['),
             Token::Close => out.push(b']'),
             Token::Null => out.extend_from_slice(b"null"),
-            Token::Element(raw) => transcode(kind, &raw, delimiter, out)?,
+            Token::Element(raw) => transcode(&element.kind, &raw, out)?,
             Token::End => return Ok(()),
         }
+    }
+}
+
+fn transcode_composite(fields: &[Field], raw: &[u8], out: &mut Vec<u8>) -> Result<(), Problem> {
+    let mut object = Object::open(out);
+    composite::read(raw, fields.len(), |number, value| {
+        let Field { name, kind } = &fields[number];
+        object.name(name, out);
+        match value {
+            Some(raw) => transcode(kind, &raw, out),
+            None => {
+                out.extend_from_slice(b"null");
+                Ok(())
+            }
+        }
+    })?;
+    out.push(b'}');
+    Ok(())
+}
+
+fn transcode_hstore(raw: &[u8], out: &mut Vec<u8>) -> Result<(), Problem> {
+    let mut pairs = Pairs::new(raw);
+    let mut object = Object::open(out);
+    while let Some((key, value)) = pairs.next()? {
+        object.name(text(&key)?, out);
+        match value {
+            Some(raw) => write_json_string(text(&raw)?, out),
+            None => out.extend_from_slice(b"null"),
+        }
+    }
+    out.push(b'}');
+    Ok(())
+}
+
+/// An object that is being written member by member.
+struct Object {
+    is_empty: bool,
+}
+
+impl Object {
+    fn open(out: &mut Vec<u8>) -> Self {
+        out.push(b'{');
+        Self { is_empty: true }
+    }
+
+    /// Appends a member's name; its value follows.
+    fn name(&mut self, name: &str, out: &mut Vec<u8>) {
+        if !std::mem::take(&mut self.is_empty) {
+            out.push(b',');
+        }
+        write_json_string(name, out);
+        out.push(b':');
+    }
+}
+
+fn write_nullable<T>(value: Option<&T>, out: &mut Vec<u8>, write: impl FnOnce(&T, &mut Vec<u8>)) {
+    match value {
+        Some(value) => write(value, out),
+        None => out.extend_from_slice(b"null"),
     }
 }
 

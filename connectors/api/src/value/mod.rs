@@ -8,13 +8,13 @@
 //! - `decode`: text form to [`Value`], when a rule computes with it
 //! - `json`: text form to JSON without a [`Value`] in between, and [`Value`] to JSON
 //! - `compare`: order and equality as the source has them
-//! - `array`, `interval`, `number`, `time`: the forms that need a grammar
-//!
-//! Composite types and `hstore` are still published as their text form.
+//! - `array`, `composite`, `hstore`, `interval`, `number`, `time`: the forms that need a grammar
 
 mod array;
 mod compare;
+mod composite;
 mod decode;
+mod hstore;
 mod interval;
 mod json;
 #[cfg(test)]
@@ -26,13 +26,16 @@ mod time;
 mod type_name;
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 pub use json::write_json_string;
+pub use type_name::MAX_TYPE_DEPTH;
 
 /// A column's type: its name as the source prints it and how to read its text form.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Type {
-    /// As `format_type` prints it, shortened: `int8`, `numeric(10,2)`, `timestamptz`, `text[]`.
+    /// As `format_type` prints it, shortened: `int8`, `numeric(10,2)`, `timestamptz`, `text[]`. A composite
+    /// is named by its fields, `row(street text, zip text)`, so that a name tells how the type reads.
     pub name: String,
     pub kind: Kind,
 }
@@ -60,7 +63,36 @@ pub enum Kind {
     Timestamp,
     TimestampTz,
     Interval,
-    Array(Box<Kind>),
+    Array(Box<Element>),
+    /// A composite type's fields in their order.
+    Composite(Arc<[Field]>),
+    /// Text keys to text or null.
+    Hstore,
+}
+
+/// What an array holds.
+#[derive(Clone, Debug)]
+pub struct Element {
+    pub kind: Kind,
+    /// What stands between two elements (`pg_type.typdelim` of the element's type): a comma, but for `box`
+    /// and some types of extensions.
+    pub delimiter: u8,
+}
+
+/// Equal where they give the same values: only the catalogue knows the delimiter of an extension's type.
+impl PartialEq for Element {
+    fn eq(&self, other: &Self) -> bool {
+        self.kind == other.kind
+    }
+}
+
+impl Eq for Element {}
+
+/// One field of a composite type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Field {
+    pub name: Arc<str>,
+    pub kind: Kind,
 }
 
 /// A decoded cell. Borrows from the batch where the text form is the value.
@@ -95,6 +127,10 @@ pub enum Value<'a> {
     /// `None` elements are nulls; nested arrays nest. An array with lower bounds of its own
     /// (`[2:3]={1,2}`) is a [`Value::Text`].
     Array(Vec<Option<Value<'a>>>),
+    /// A composite's fields in the order of its type; `None` is a null.
+    Composite(Vec<(Arc<str>, Option<Value<'a>>)>),
+    /// The pairs in the order of the text form.
+    Hstore(Vec<(Cow<'a, str>, Option<Cow<'a, str>>)>),
 }
 
 /// The cell's bytes are not a value of its type. Never carries the value itself.
@@ -115,45 +151,36 @@ impl Type {
     ///
     /// # Errors
     /// The bytes are not a value of this type, or are not UTF-8, or are a timestamp after the year
-    /// 294246, which PostgreSQL can store and [`Value`] cannot ([`Type::write_json`] can).
+    /// 294246, which PostgreSQL can store and [`Value`] cannot ([`Type::write_json`] and
+    /// [`Type::write_text`] can).
     pub fn decode<'a>(&self, raw: &'a [u8]) -> Result<Value<'a>, ValueError> {
-        decode::decode(&self.kind, raw, self.delimiter()).map_err(|problem| self.error(problem))
+        decode::decode(&self.kind, raw).map_err(|problem| self.error(problem))
     }
 
     /// Appends the JSON form of a cell's text form, as mapping-language.md section 5 has it. Equal to
     /// decoding and [`Value::write_json`], without the detour. On an error `out` is as it was.
     ///
     /// # Errors
-    /// As [`Type::decode`].
+    /// The bytes are not a value of this type, or are not UTF-8.
     pub fn write_json(&self, raw: &[u8], out: &mut Vec<u8>) -> Result<(), ValueError> {
         let length = out.len();
-        json::transcode(&self.kind, raw, self.delimiter(), out).map_err(|problem| {
+        json::transcode(&self.kind, raw, out).map_err(|problem| {
             out.truncate(length);
             self.error(problem)
         })
     }
 
-    /// Appends the text that a template or key shows of a cell's text form. Equal to decoding and
-    /// [`Value::write_text`], without the detour where the two are the same.
+    /// Appends the text that a template or key shows of a cell's text form: the JSON form without quotes.
+    /// Equal to decoding and [`Value::write_text`], without the detour. On an error `out` is as it was.
     ///
     /// # Errors
-    /// As [`Type::decode`].
+    /// As [`Type::write_json`].
     pub fn write_text(&self, raw: &[u8], out: &mut Vec<u8>) -> Result<(), ValueError> {
-        if self.kind == Kind::Text || (self.kind == Kind::Date && time::is_plain_date(raw)) {
-            let text = decode::text(raw).map_err(|problem| self.error(problem))?;
-            out.extend_from_slice(text.as_bytes());
-        } else {
-            self.decode(raw)?.write_text(out);
-        }
-        Ok(())
-    }
-
-    /// What separates array elements: `box` is the one type of the server with another than a comma.
-    fn delimiter(&self) -> u8 {
-        match &self.kind {
-            Kind::Array(_) if self.name == "box[]" => b';',
-            _ => b',',
-        }
+        let length = out.len();
+        json::transcode_text(&self.kind, raw, out).map_err(|problem| {
+            out.truncate(length);
+            self.error(problem)
+        })
     }
 
     fn error(&self, problem: Problem) -> ValueError {
@@ -196,6 +223,18 @@ impl Value<'_> {
                 elements
                     .into_iter()
                     .map(|element| element.map(Value::into_owned))
+                    .collect(),
+            ),
+            Self::Composite(fields) => Value::Composite(
+                fields
+                    .into_iter()
+                    .map(|(name, value)| (name, value.map(Value::into_owned)))
+                    .collect(),
+            ),
+            Self::Hstore(pairs) => Value::Hstore(
+                pairs
+                    .into_iter()
+                    .map(|(key, value)| (own(key), value.map(own)))
                     .collect(),
             ),
         }

@@ -134,6 +134,41 @@ pub(super) const FORMS: &[(&str, &str, &str)] = &[
         "{(1,1),(0,0);(3,3),(2,2)}",
         r#"["(1,1),(0,0)","(3,3),(2,2)"]"#,
     ),
+    (
+        "(int4[])[]",
+        r#"{"{}","{1,2}",NULL,"{{3}}"}"#,
+        "[[],[1,2],null,[[3]]]",
+    ),
+    (
+        "row(street text, zip int4)",
+        r#"("Main St",1234)"#,
+        r#"{"street":"Main St","zip":1234}"#,
+    ),
+    (
+        "row(a text, b text, c text)",
+        r#"(,"",a)"#,
+        r#"{"a":null,"b":"","c":"a"}"#,
+    ),
+    (
+        r#"row(a text, "b ""c" text)"#,
+        r#"("a ""b"" \\ (,)","{""x"":1}")"#,
+        r#"{"a":"a \"b\" \\ (,)","b \"c":"{\"x\":1}"}"#,
+    ),
+    ("row()", "()", "{}"),
+    ("row(a text)", "()", r#"{"a":null}"#),
+    (
+        "row(n numeric(4,2), at row(x float8, tags text[]), on date)[]",
+        r#"{"(1.50,\"(0.5,\"\"{a,NULL}\"\")\",\"0044-03-15 BC\")",NULL,"(,,)"}"#,
+        r#"[{"n":"1.50","at":{"x":0.5,"tags":["a",null]},"on":"-0043-03-15"},null,{"n":null,"at":null,"on":null}]"#,
+    ),
+    ("hstore", "", "{}"),
+    (
+        "hstore",
+        r#""a"=>"1", "b"=>NULL, ""=>"NULL", "q\"\\ =>,"=>"x\"y\\""#,
+        r#"{"a":"1","b":null,"":"NULL","q\"\\ =>,":"x\"y\\"}"#,
+    ),
+    ("hstore", "a=>b , c=>null", r#"{"a":"b","c":null}"#),
+    ("hstore[]", r#"{"\"a\"=>\"1\"",""}"#, r#"[{"a":"1"},{}]"#),
 ];
 
 pub(super) fn json(ty: &Type, raw: &[u8]) -> Option<Vec<u8>> {
@@ -207,6 +242,22 @@ fn what_is_not_of_the_type_is_an_error_that_keeps_the_value_to_itself() {
         ("text[]", "{\"a"),
         ("text[]", "{\"a\\"),
         ("text[]", "{{{{{{{1}}}}}}}"),
+        ("row(a text)", "a"),
+        ("row(a text)", "(a"),
+        ("row(a text)", "(\"a)"),
+        ("row(a text)", "(a\\"),
+        ("row(a text)", "(a,b)"),
+        ("row(a text)", "(a)b"),
+        ("row(a text, b text)", "(abc)"),
+        ("row()", "(abc)"),
+        ("row(a int4)", "(abc)"),
+        ("hstore", "a"),
+        ("hstore", "a=>"),
+        ("hstore", "a=>b c=>d"),
+        ("hstore", "a=>b,"),
+        ("hstore", "\"a=>b"),
+        ("hstore", "\"a\\"),
+        ("hstore", "=>b"),
     ] {
         let ty = Type::parse(name);
         assert_eq!(json(&ty, raw.as_bytes()), None, "{name} {raw}");
@@ -215,6 +266,15 @@ fn what_is_not_of_the_type_is_an_error_that_keeps_the_value_to_itself() {
     }
     for name in ["text", "char(3)", "jsonb", "numeric", "interval", "text[]"] {
         assert_eq!(json(&Type::parse(name), b"{\xff}"), None, "{name}");
+    }
+    for (name, raw) in [
+        ("row(a text)", b"(\xff)" as &[u8]),
+        ("row(a text)", b"(\"\xff\"\"\")"),
+        ("hstore", b"\xff=>a"),
+        ("hstore", b"\"a\"=>\"\\\xff\""),
+    ] {
+        assert_eq!(json(&Type::parse(name), raw), None, "{name}");
+        assert!(Type::parse(name).decode(raw).is_err(), "{name}");
     }
 }
 
@@ -227,6 +287,9 @@ fn the_servers_last_timestamp_is_published_though_no_rule_can_compute_with_it() 
         br#""+294276-12-31T23:59:59.999999Z""#
     );
     assert!(ty.decode(last).is_err());
+    let mut text = Vec::new();
+    ty.write_text(last, &mut text).unwrap();
+    assert_eq!(text, b"+294276-12-31T23:59:59.999999Z");
 }
 
 #[test]
@@ -242,13 +305,18 @@ fn a_template_shows_text_unescaped() {
         ("bool", "t", "true"),
         ("text[]", "{a,NULL}", r#"["a",null]"#),
         ("float8", "Infinity", "Infinity"),
+        ("jsonb", "\"a\"", "\"a\""),
+        ("bytea", "\\x00ff10", "AP8Q"),
+        ("int4[]", "[0:1]={1,2}", "[0:1]={1,2}"),
+        ("text[]", "[2:2]={\"a b\"}", "[2:2]={\"a b\"}"),
+        ("row(a text)", "(b)", r#"{"a":"b"}"#),
     ] {
-        let mut out = Vec::new();
-        Type::parse(name)
-            .decode(raw.as_bytes())
-            .unwrap()
-            .write_text(&mut out);
-        assert_eq!(String::from_utf8(out).unwrap(), expected);
+        let ty = Type::parse(name);
+        let (mut direct, mut decoded) = (Vec::new(), Vec::new());
+        ty.write_text(raw.as_bytes(), &mut direct).unwrap();
+        ty.decode(raw.as_bytes()).unwrap().write_text(&mut decoded);
+        assert_eq!(String::from_utf8(direct).unwrap(), expected);
+        assert_eq!(String::from_utf8(decoded).unwrap(), expected);
     }
 }
 
@@ -347,6 +415,26 @@ const ORDERS: &[((&str, &str), Option<Ordering>, (&str, &str))] = &[
         ("bytea", "\\x00"),
         Some(Ordering::Less),
         ("bytea", "\\x0000"),
+    ),
+    (
+        ("row(a int4, b numeric)", "(1,1.50)"),
+        Some(Ordering::Equal),
+        ("row(a int4, b numeric)", "(1,1.5)"),
+    ),
+    (
+        ("row(a int4, b numeric)", "(1,)"),
+        Some(Ordering::Greater),
+        ("row(a int4, b numeric)", "(1,7)"),
+    ),
+    (
+        ("row(a int4)", "(1)"),
+        None,
+        ("row(a int4, b int4)", "(1,2)"),
+    ),
+    (
+        ("hstore", "a=>1,b=>NULL"),
+        Some(Ordering::Equal),
+        ("hstore", "b=>NULL,a=>1"),
     ),
     (("text", "1"), None, ("int4", "1")),
     (("bool", "t"), None, ("int4", "1")),

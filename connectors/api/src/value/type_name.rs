@@ -3,21 +3,87 @@
 //! Two spellings of one type give one name (`bigint` and `int8`, `character varying(9)` and `varchar(9)`),
 //! so that schema.toml and the database can be compared by it.
 
-use super::{Kind, Type};
+use super::{Element, Field, Kind, Type};
+
+/// Types inside types, deeper than anyone goes; it keeps readers from unbounded recursion.
+pub const MAX_TYPE_DEPTH: u8 = 16;
+
+/// What separates the elements of most arrays.
+const COMMA: u8 = b',';
 
 impl Type {
-    /// Reads a type's name as schema.toml or the catalogue writes it (`int8` and `bigint` alike).
-    /// A name that is not known is [`Kind::Text`]: its text form is published.
+    /// Reads a type's name as schema.toml or the catalogue writes it (`int8` and `bigint` alike), a
+    /// composite as `row(street text, zip text)`. A name that is not known is [`Kind::Text`]: its text form
+    /// is published.
     #[must_use]
     pub fn parse(name: &str) -> Self {
-        let (element, is_array) = strip_array(name.trim());
-        let mut ty = parse_scalar(element);
-        if is_array {
-            ty.name.push_str("[]");
-            ty.kind = Kind::Array(Box::new(ty.kind));
-        }
-        ty
+        parse(name, MAX_TYPE_DEPTH)
     }
+
+    /// An array of `element`. The server does not tell `int4[3][]` from `int4[]`: the elements of an array
+    /// are never arrays, but for those that are a domain over one.
+    #[must_use]
+    pub fn array(element: Self, delimiter: u8) -> Self {
+        let name = match element.kind {
+            Kind::Array(_) => format!("({})[]", element.name),
+            _ => format!("{}[]", element.name),
+        };
+        let kind = element.kind;
+        Self {
+            name,
+            kind: Kind::Array(Box::new(Element { kind, delimiter })),
+        }
+    }
+
+    /// A composite of these fields.
+    #[must_use]
+    pub fn composite(fields: impl IntoIterator<Item = (String, Self)>) -> Self {
+        let (mut names, mut kinds) = (Vec::new(), Vec::new());
+        for (name, ty) in fields {
+            names.push(format!("{} {}", quote(&name), ty.name));
+            kinds.push(Field {
+                name: name.into(),
+                kind: ty.kind,
+            });
+        }
+        Self {
+            name: format!("row({})", names.join(", ")),
+            kind: Kind::Composite(kinds.into()),
+        }
+    }
+
+    /// The type of an array's elements.
+    #[must_use]
+    pub fn element(&self) -> Option<Self> {
+        let Kind::Array(element) = &self.kind else {
+            return None;
+        };
+        let name = self.name.strip_suffix("[]").unwrap_or(&self.name);
+        let inner = name
+            .strip_prefix('(')
+            .and_then(|name| name.strip_suffix(')'));
+        Some(Self {
+            name: inner.unwrap_or(name).to_owned(),
+            kind: element.kind.clone(),
+        })
+    }
+}
+
+fn parse(name: &str, depth: u8) -> Type {
+    let (element, is_array) = strip_array(name.trim());
+    if !is_array {
+        return parse_scalar(element, depth);
+    }
+    let inner = element
+        .strip_prefix('(')
+        .and_then(|element| element.strip_suffix(')'));
+    let element = match inner {
+        Some(inner) if depth > 0 => parse(inner, depth - 1),
+        _ => parse_scalar(element, depth),
+    };
+    // The one type of the server itself with another delimiter.
+    let delimiter = if element.name == "box" { b';' } else { COMMA };
+    Type::array(element, delimiter)
 }
 
 /// The element's name and whether there was an array around it. The server does not tell `int4[3][]` from
@@ -42,13 +108,91 @@ fn strip_array(name: &str) -> (&str, bool) {
     }
 }
 
-fn parse_scalar(name: &str) -> Type {
+fn parse_scalar(name: &str, depth: u8) -> Type {
+    if let Some(composite) = parse_composite(name, depth) {
+        return composite;
+    }
     let unqualified = name.strip_prefix("pg_catalog.").unwrap_or(name);
     let (base, modifier) = split_modifier(unqualified);
     known(&base, modifier.as_deref()).unwrap_or_else(|| Type {
         name: unqualified.to_owned(),
         kind: Kind::Text,
     })
+}
+
+/// `row(street text, "Zip Code" varchar(9))`.
+fn parse_composite(name: &str, depth: u8) -> Option<Type> {
+    let (word, rest) = name.split_at_checked(3)?;
+    let inner = rest.trim_start().strip_prefix('(')?.strip_suffix(')')?;
+    if !word.eq_ignore_ascii_case("row") || depth == 0 {
+        return None;
+    }
+    if inner.trim().is_empty() {
+        return Some(Type::composite([]));
+    }
+    let fields: Option<Vec<(String, Type)>> = split_fields(inner)?
+        .into_iter()
+        .map(|field| {
+            let (name, ty) = split_name(field.trim())?;
+            Some((name, parse(ty, depth - 1)))
+        })
+        .collect();
+    Some(Type::composite(fields?))
+}
+
+/// Splits at the commas that are in no parentheses and in no quotes.
+fn split_fields(inner: &str) -> Option<Vec<&str>> {
+    let (mut fields, mut start, mut open, mut quoted) = (Vec::new(), 0, 0_u32, false);
+    for (at, byte) in inner.bytes().enumerate() {
+        match byte {
+            b'"' => quoted = !quoted,
+            _ if quoted => {}
+            b'(' => open += 1,
+            b')' => open = open.checked_sub(1)?,
+            b',' if open == 0 => {
+                fields.push(&inner[start..at]);
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    fields.push(&inner[start..]);
+    (open == 0 && !quoted).then_some(fields)
+}
+
+/// A field's name, and its type's.
+fn split_name(field: &str) -> Option<(String, &str)> {
+    let (name, ty) = match field.strip_prefix('"') {
+        None => {
+            let (name, ty) = field.split_once(|c: char| c.is_ascii_whitespace())?;
+            (name.to_owned(), ty)
+        }
+        Some(mut rest) => {
+            let mut name = String::new();
+            loop {
+                let (part, after) = rest.split_once('"')?;
+                name.push_str(part);
+                rest = match after.strip_prefix('"') {
+                    Some(rest) => rest,
+                    None => break (name, after),
+                };
+                name.push('"');
+            }
+        }
+    };
+    let ty = ty.trim();
+    (!ty.is_empty()).then_some((name, ty))
+}
+
+/// A field's name as [`split_name`] reads it: bare where SQL would have it bare.
+fn quote(name: &str) -> String {
+    let is_word = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_');
+    let is_bare = name.bytes().all(is_word) && !name.starts_with(|c: char| c.is_ascii_digit());
+    if is_bare && !name.is_empty() {
+        name.to_owned()
+    } else {
+        format!("\"{}\"", name.replace('"', "\"\""))
+    }
 }
 
 /// `timestamp (3) with time zone` to `timestamp with time zone` and `3`, in lower case and without
@@ -113,6 +257,7 @@ fn known(base: &str, modifier: Option<&str>) -> Option<Type> {
         "varbit" | "bit varying" => modified("varbit", Kind::Text),
         "bytea" => plain("bytea", Kind::Bytes),
         "json" | "jsonb" => plain(base, Kind::Json),
+        "hstore" => plain("hstore", Kind::Hstore),
         "date" => plain("date", Kind::Date),
         "time" | "time without time zone" => modified("time", Kind::Time),
         "timetz" | "time with time zone" => modified("timetz", Kind::TimeTz),
@@ -164,6 +309,18 @@ mod tests {
             ("text[]", &["text[]", "text [3][3]", "_text", "TEXT[]"]),
             ("varchar(9)[]", &["character varying(9)[]"]),
             ("timestamptz(3)[]", &["timestamp(3) with time zone[]"]),
+            ("(text[])[]", &["(text[])[]", "(text[3])[]"]),
+            (
+                "row(street text, \"Zip \"\"Code\" varchar(9), at row(x float8, y float8))",
+                &[
+                    "ROW ( street text,\"Zip \"\"Code\"  character varying(9) , at row(x float8,y float8) )",
+                ],
+            ),
+            (
+                "row(price numeric(10,2))[]",
+                &["row(price decimal(10, 2)) [2]"],
+            ),
+            ("row()", &["row( )"]),
         ] {
             for spelling in spellings {
                 assert_eq!(Type::parse(spelling), Type::parse(name), "{spelling}");
@@ -186,6 +343,13 @@ mod tests {
             "]",
             "[",
             "é",
+            "row",
+            "row(",
+            "row(street)",
+            "row(street text,)",
+            "row(street text))",
+            "row(\"street text)",
+            "rowing(street text)",
         ] {
             assert_eq!(
                 Type::parse(name),
@@ -199,13 +363,31 @@ mod tests {
 
     #[test]
     fn arrays_keep_their_elements_kind() {
-        assert_eq!(
-            Type::parse("numeric(10,2)[]").kind,
-            Kind::Array(Box::new(Kind::Decimal))
-        );
-        assert_eq!(
-            Type::parse("mood[]").kind,
-            Kind::Array(Box::new(Kind::Text))
-        );
+        for (name, element, delimiter) in [
+            ("numeric(10,2)[]", "numeric(10,2)", b','),
+            ("mood[]", "mood", b','),
+            ("box[]", "box", b';'),
+            ("(int4[])[]", "int4[]", b','),
+        ] {
+            let ty = Type::parse(name);
+            assert_eq!(ty.element(), Some(Type::parse(element)), "{name}");
+            let Kind::Array(found) = ty.kind else {
+                panic!("{name} is an array");
+            };
+            assert_eq!(found.delimiter, delimiter, "{name}");
+        }
+        assert_eq!(Type::parse("text").element(), None);
+    }
+
+    #[test]
+    fn a_type_nested_without_end_is_text() {
+        let deep = format!("{}int4{}", "row(a ".repeat(100), ")".repeat(100));
+        let mut kind = Type::parse(&deep).kind;
+        let mut depth = 0;
+        while let Kind::Composite(fields) = kind {
+            kind = fields[0].kind.clone();
+            depth += 1;
+        }
+        assert_eq!((depth, kind), (MAX_TYPE_DEPTH, Kind::Text));
     }
 }

@@ -8,7 +8,7 @@ use crate::catalogue::{self, Generated, Table, TypeNames};
 use crate::publication::{self, Member};
 use crate::sql::{Sql, quote, quote_table};
 
-const FULL_COST: &str =
+pub(crate) const FULL_COST: &str =
     "every UPDATE and DELETE then writes the whole old row to the WAL, not only its key";
 /// From here on FULL together with an unpublished generated column fails updates on the source.
 const GENERATED_COLUMNS_VERSION: i32 = 180_000;

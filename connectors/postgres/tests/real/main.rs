@@ -12,6 +12,7 @@
 
 use std::pin::Pin;
 
+mod admission;
 mod checking;
 mod conformance;
 mod follower;

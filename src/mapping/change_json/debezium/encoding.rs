@@ -83,10 +83,10 @@ pub(super) fn cell(
     if is_placeholder(value) {
         return Ok(OwnedCell::Unavailable);
     }
-    if let Kind::Array(element) = &ty.kind
+    if let Some(element) = ty.element()
         && value.text().starts_with('[')
     {
-        return array(ty, element, field, value);
+        return array(ty, &element, field, value);
     }
     let text = match field {
         Some(field) => by_schema(ty, field, value)?,
@@ -126,36 +126,22 @@ fn is_placeholder(value: Node<'_>) -> bool {
 
 fn array(
     ty: &Type,
-    element: &Kind,
+    element: &Type,
     field: Option<&FieldSchema<'_>>,
     value: Node<'_>,
 ) -> Result<OwnedCell, String> {
-    let element_type = Type {
-        name: ty.name.trim_end_matches("[]").to_owned(),
-        kind: element.clone(),
-    };
     let wrong = |problem: Problem| problem.message;
     let items = field.and_then(|field| field.items);
     let items = items.map(FieldSchema::read).transpose().map_err(wrong)?;
     let mut elements = Vec::new();
     for value in value.array().map_err(wrong)? {
-        elements.push(match cell(&element_type, items.as_ref(), value)? {
-            OwnedCell::Value(text) => {
-                serde_json::Value::String(String::from_utf8_lossy(&text).into_owned())
-            }
-            OwnedCell::Null => serde_json::Value::Null,
+        elements.push(match cell(element, items.as_ref(), value)? {
+            OwnedCell::Value(text) => Some(text),
+            OwnedCell::Null => None,
             OwnedCell::Unavailable => return Ok(OwnedCell::Unavailable),
         });
     }
-    // Elements are in text form now, which for every kind but json is a string to the array as well.
-    let text_type = Type {
-        name: ty.name.clone(),
-        kind: match element {
-            Kind::Json => Kind::Array(Box::new(Kind::Text)),
-            _ => ty.kind.clone(),
-        },
-    };
-    cell::from_json(&text_type, &serde_json::Value::Array(elements).to_string())
+    cell::array_of_texts(ty, &elements)
 }
 
 /// The text form by the field's logical type; `None` where its JSON reads like change JSON.
@@ -214,10 +200,21 @@ fn by_type(ty: &Type, value: Node<'_>) -> Result<Option<String>, String> {
     Ok(Some(text))
 }
 
-/// What reads the same with and without schema: documents come as strings of JSON.
+/// What reads the same with and without schema: documents and hstores come as strings of JSON.
 fn without_logical_type(ty: &Type, value: Node<'_>) -> Result<Option<String>, String> {
     match ty.kind {
         Kind::Json if value.is_string() => string(value).map(Some),
+        // `hstore.handling.mode = json`, the default; the text form of an hstore never begins so.
+        Kind::Hstore if value.is_string() => {
+            let text = string(value)?;
+            if !text.starts_with('{') {
+                return Ok(Some(text));
+            }
+            match cell::from_json(ty, &text)? {
+                OwnedCell::Value(text) => Ok(String::from_utf8(text).ok()),
+                OwnedCell::Null | OwnedCell::Unavailable => Ok(None),
+            }
+        }
         _ => Ok(None),
     }
 }

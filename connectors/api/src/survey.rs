@@ -1,0 +1,107 @@
+//! What a source tells of a table (or collection) that no mapping names yet, so that one can be written.
+//!
+//! Plain data, the same from every source. Values are in their text form. Samples are bounded: a survey
+//! never reads a whole table, and says in its remarks what it could not look at.
+
+use crate::shape::TableName;
+use crate::value::Type;
+
+/// A table that could be captured, or why it could not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    pub table: TableName,
+    /// How many rows it has, as the source last estimated; `None` if it never did.
+    pub rows: Option<u64>,
+    pub bytes: u64,
+    /// Columns of its primary key.
+    pub key: Vec<String>,
+    pub before: BeforeImage,
+    /// Why it cannot be captured.
+    pub obstacle: Option<String>,
+}
+
+/// What the source sends of the old row of an update or delete.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BeforeImage {
+    Whole,
+    /// These columns only.
+    Columns(Vec<String>),
+    /// Nothing, and once the table is published the source refuses updates and deletes of it.
+    Refused,
+}
+
+/// One table as it is now.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Survey {
+    pub table: TableName,
+    /// As [`Candidate::rows`].
+    pub rows: Option<u64>,
+    pub columns: Vec<SurveyedColumn>,
+    /// Columns of its primary key.
+    pub key: Vec<String>,
+    /// Columns that the source holds unique and never null, beside the primary key.
+    pub unique: Vec<Vec<String>>,
+    pub before: BeforeImage,
+    /// What makes [`BeforeImage::Whole`] of it, where it is not.
+    pub enabling: Option<Enabling>,
+    /// Columns that refer to a row of another table.
+    pub references: Vec<Vec<String>>,
+    /// Some rows, each with one cell for each of `columns`; `None` is a null.
+    pub samples: Vec<Vec<Option<String>>>,
+    /// What to know of it, and what could not be looked at; sentences without a full stop.
+    pub remarks: Vec<String>,
+}
+
+/// A statement for the source's owner, and its cost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Enabling {
+    pub statement: String,
+    pub cost: String,
+}
+
+/// One column.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SurveyedColumn {
+    pub name: String,
+    pub ty: Type,
+    pub nullability: Nullability,
+    /// Why its values are never sent, where they are not: it is generated, say.
+    pub hidden: Option<String>,
+    /// Values are so long that an update which leaves them alone does not send them, unless the whole old
+    /// row is sent.
+    pub length: Length,
+    /// The values it can have, where they are few.
+    pub values: Option<KnownValues>,
+}
+
+/// Whether a column can be null.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Nullability {
+    NeverNull,
+    MaybeNull,
+}
+
+/// Whether a source leaves a long value out of an update that does not change it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Length {
+    AlwaysSent,
+    MaybeLeftOut,
+}
+
+/// The few values of a column, the most common first where that is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownValues {
+    pub values: Vec<String>,
+    pub origin: Origin,
+}
+
+/// Where [`KnownValues`] come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The schema lists them, by a type or a constraint: there can be no other.
+    Declared(&'static str),
+    /// The source's own statistics: there may be others.
+    Statistics,
+    /// So many rows that were looked at: there may be others.
+    Sample { rows: usize },
+}

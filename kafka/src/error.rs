@@ -1,0 +1,65 @@
+//! Why something was not done.
+
+pub use kafka_protocol::error::ResponseError as Code;
+
+/// Why a step before the commit failed: nothing of the transaction is or becomes visible.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum Error {
+    /// No connection, or it broke.
+    #[error("{peer}: {problem}")]
+    Link { peer: String, problem: String },
+    /// A broker did not let us in: TLS or SASL.
+    #[error("{peer}: {problem}")]
+    Login { peer: String, problem: String },
+    /// A broker answered, and not with success.
+    #[error("{what}: the broker answers {code}{}", topic.as_ref().map(|topic| format!(" for topic {topic}")).unwrap_or_default())]
+    Refused {
+        what: &'static str,
+        code: Code,
+        topic: Option<String>,
+    },
+    /// No answer in time.
+    #[error("{peer}: no answer in time: {what}")]
+    Late { peer: String, what: &'static str },
+    /// The broker speaks another protocol than it said, or none that we know.
+    #[error("{peer}: {problem}")]
+    Protocol { peer: String, problem: String },
+}
+
+/// How a commit that did not succeed ended.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum CommitError {
+    /// Records could not be sent: the commit was not asked for and nothing is visible.
+    #[error(transparent)]
+    NotAsked(Error),
+    /// The commit was asked for. Whether it happened is settled by fencing.
+    #[error("{0}")]
+    Open(Error),
+}
+
+impl Error {
+    /// The broker's answer, if that is what it was.
+    #[must_use]
+    pub const fn code(&self) -> Option<Code> {
+        match self {
+            Self::Refused { code, .. } => Some(*code),
+            _ => None,
+        }
+    }
+
+    pub(crate) const fn refused(what: &'static str, code: Code) -> Self {
+        Self::Refused {
+            what,
+            code,
+            topic: None,
+        }
+    }
+}
+
+/// The error that a code stands for, if it stands for one.
+pub(crate) fn check(what: &'static str, code: i16) -> Result<(), Error> {
+    match Code::try_from_code(code) {
+        None => Ok(()),
+        Some(code) => Err(Error::refused(what, code)),
+    }
+}

@@ -1,0 +1,135 @@
+//! Every shipped pack is whole, and its cases hold every one of its rules: without any one of them some case fails.
+
+use std::sync::Arc;
+
+use rowbridge::mapping::cases::Case;
+use rowbridge::mapping::change_json::Tables;
+use rowbridge::mapping::{Colour, Mapping, Pack, SourceFile};
+
+use super::{packs, root, rowbridge, stderr, stdout};
+
+fn source(path: &str) -> SourceFile {
+    let text = std::fs::read_to_string(root().join(path)).unwrap();
+    SourceFile {
+        name: path.to_owned(),
+        text,
+    }
+}
+
+fn case_files(pack: &str) -> Vec<SourceFile> {
+    let folder = std::fs::read_dir(root().join(pack).join("cases")).unwrap();
+    let names = folder.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names
+        .map(|name| source(&format!("{pack}/cases/{name}")))
+        .collect()
+}
+
+/// The text before the first `[[event]]`, and each `[[event]]` with all that belongs to it.
+fn split_events(mapping: &str) -> (String, Vec<String>) {
+    let mut head = String::new();
+    let mut events: Vec<String> = Vec::new();
+    let mut inside = false;
+    for line in mapping.split_inclusive('\n') {
+        if line.starts_with("[[event]]") {
+            events.push(String::new());
+            inside = true;
+        } else if line.starts_with('[')
+            && !line.starts_with("[event.")
+            && !line.starts_with("[[event.")
+        {
+            inside = false;
+        }
+        match events.last_mut() {
+            Some(event) if inside => event.push_str(line),
+            // Defaults between events: their order among the tables of a file means nothing.
+            _ => head.push_str(line),
+        }
+    }
+    (head, events)
+}
+
+/// Names of the cases of `pack` that fail under `mapping`.
+fn failing(pack: &str, mapping: String, cases: &[SourceFile]) -> Vec<String> {
+    let pack = Pack {
+        mapping: SourceFile {
+            name: "mapping.toml".to_owned(),
+            text: mapping,
+        },
+        schema: source(&format!("{pack}/schema.toml")),
+        params: toml::Table::new(),
+    };
+    let (mapping, _) = Mapping::compile(&pack)
+        .unwrap_or_else(|diagnostics| panic!("{}", diagnostics.render(Colour::Never)));
+    let mapping = Arc::new(mapping);
+    let tables = Tables::of(&mapping);
+    let cases = cases.iter().map(|file| Case::parse(file, &tables).unwrap());
+    cases
+        .filter(|case| !case.run(&mapping, &tables).passed())
+        .map(|case| case.name)
+        .collect()
+}
+
+#[test]
+fn deleting_any_one_rule_fails_some_case() {
+    for pack in packs() {
+        let cases = case_files(&pack);
+        let mapping = source(&format!("{pack}/mapping.toml")).text;
+        let (head, events) = split_events(&mapping);
+        assert_eq!(events.len(), mapping.matches("\n[[event]]\n").count());
+        assert_eq!(
+            failing(&pack, head.clone() + &events.concat(), &cases),
+            Vec::<String>::new()
+        );
+        for (index, event) in events.iter().enumerate() {
+            let mut rest = events.clone();
+            rest.remove(index);
+            let failed = failing(&pack, head.clone() + &rest.concat(), &cases);
+            assert!(
+                !failed.is_empty(),
+                "no case of {pack} misses rule {}:\n{event}",
+                index + 1
+            );
+        }
+    }
+}
+
+#[test]
+fn every_pack_passes_covers_its_rules_and_lists_its_cases_by_name() {
+    for pack in packs() {
+        let output = rowbridge(&["test", &pack, "--fail-under", "100"], b"");
+        let text = stdout(&output);
+        assert_eq!(output.status.code(), Some(0), "{text}{}", stderr(&output));
+        let cases = case_files(&pack);
+        assert!(cases.len() >= 25, "{pack} has {} cases", cases.len());
+        for case in &cases {
+            let name: toml::Table = case.text.parse().unwrap();
+            let line = format!("  ok      {}\n", name["name"].as_str().unwrap());
+            assert!(text.contains(&line), "no {line:?} in {text}");
+        }
+        let closing = format!("{} passed, 0 failed\n", cases.len());
+        assert!(text.ends_with(&closing), "{text}");
+    }
+}
+
+#[test]
+fn the_commands_of_every_packs_readme_run() {
+    for pack in packs() {
+        let readme = source(&format!("{pack}/README.md")).text;
+        let mut ran = 0;
+        for command in readme
+            .lines()
+            .filter_map(|line| line.strip_prefix("    rowbridge "))
+        {
+            let (arguments, input) = command.split_once(" < ").unwrap_or((command, ""));
+            let input = match input {
+                "" => Vec::new(),
+                file => std::fs::read(root().join(file)).unwrap(),
+            };
+            let arguments: Vec<_> = arguments.split_whitespace().collect();
+            let output = rowbridge(&arguments, &input);
+            assert!(output.status.success(), "{command}: {}", stderr(&output));
+            ran += 1;
+        }
+        assert!(ran >= 2, "{pack}/README.md shows `test` and `dry-run`");
+    }
+}
