@@ -27,7 +27,7 @@ pub(super) async fn findings(
             "read how a table is partitioned",
             "SELECT DISTINCT a.attname::text FROM pg_partitioned_table p JOIN pg_attribute a \
              ON a.attrelid = p.partrelid AND a.attnum = ANY (p.partattrs) \
-             WHERE p.partrelid IN (SELECT relid FROM pg_partition_tree($1)) ORDER BY 1",
+             WHERE p.partrelid IN (SELECT relid FROM pg_partition_tree($1::oid)) ORDER BY 1",
             &[&table.oid],
         )
         .await?;
