@@ -105,7 +105,7 @@ impl PostgresBuilder {
         let defaults = [
             ("wal_level", "logical"),
             ("max_wal_senders", "40"),
-            ("max_replication_slots", "40"),
+            ("max_replication_slots", "200"),
             ("max_connections", "200"),
             ("shared_buffers", "64MB"),
             ("fsync", "off"),

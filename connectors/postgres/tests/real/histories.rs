@@ -14,7 +14,6 @@ on_every_version!(
     a_slot_lost_while_it_was_read_is_lost,
     a_promoted_copy_continues_only_what_it_shares,
     a_copy_that_fell_behind_has_diverged,
-    the_same_rows_on_a_new_server_are_another_source,
 );
 
 /// A server on which everybody could work, so that only its history is wrong.
@@ -169,30 +168,6 @@ async fn a_copy_that_fell_behind_has_diverged(version: PgVersion) {
     let url = copy.url_of(db.url.rsplit('/').next().unwrap());
     let (state, text) = verdict(&url, &db.pipeline, position, recorded).await;
     assert_eq!(state, State::TimelineDiverged, "{text}");
-}
-
-async fn the_same_rows_on_a_new_server_are_another_source(version: PgVersion) {
-    let db = Database::create(version).await;
-    let (position, recorded) = ran(&db).await;
-    // As pg_upgrade or a restored dump would be: same names, same rows, another system.
-    let other = server(version, &[]).await;
-    let there = Database {
-        url: Database::on(&other).await.url,
-        pipeline: db.pipeline.clone(),
-    };
-    ran(&there).await;
-    let recorded = Identity {
-        source: recorded
-            .source
-            .replace(name_of(&db.url), name_of(&there.url)),
-        ..recorded
-    };
-    let (state, text) = verdict(&there.url, &there.pipeline, position, recorded).await;
-    assert_eq!(state, State::WrongSource, "{text}");
-}
-
-fn name_of(url: &str) -> &str {
-    url.rsplit('/').next().unwrap()
 }
 
 #[tokio::test]

@@ -152,9 +152,9 @@ async fn a_table_that_left_and_came_back_is_noticed(version: PgVersion) {
     let db = Database::create(version).await;
     db.run("CREATE TABLE t (id int PRIMARY KEY)").await;
     let mut follower = Follower::first(settings(&db.url), &db.pipeline, "t").await;
-    let (_, position) = follower.snapshot().await;
+    follower.snapshot().await;
     let recorded = follower.identity.clone();
-    follower.stop().await;
+    let position = follower.stop().await;
     let slot = db.slot();
     db.run(&format!("ALTER PUBLICATION {slot} DROP TABLE t"))
         .await;
