@@ -6,7 +6,7 @@ use rowbridge_testbed::PgVersion;
 
 use crate::follower::{Follower, needs, settings};
 use crate::server::Database;
-use crate::{on_every_version, on_oldest_and_newest_too};
+use crate::{on_every_version, on_oldest_and_newest_too, on_versions_since_15};
 
 const TABLE: &str = "CREATE TABLE t (id int, day date, v text, PRIMARY KEY (id, day)) PARTITION BY RANGE (day); \
      CREATE TABLE jan PARTITION OF t FOR VALUES FROM ('2026-01-01') TO ('2026-02-01'); \
@@ -25,6 +25,8 @@ on_oldest_and_newest_too!(
     a_row_that_moves_to_another_partition_is_one_update,
 );
 
+on_versions_since_15!(a_leaf_of_another_layout_has_the_columns_of_the_root);
+
 async fn all_leaves_are_the_root(version: PgVersion) {
     let db = Database::create(version).await;
     db.run(TABLE).await;
@@ -41,9 +43,9 @@ async fn all_leaves_are_the_root(version: PgVersion) {
         ]
     );
     db.run(
-        "CREATE TABLE mar (v text, gone int, day date NOT NULL, id int NOT NULL); ALTER TABLE mar DROP gone; \
+        "CREATE TABLE mar (id int NOT NULL, day date NOT NULL, v text); \
          ALTER TABLE t ATTACH PARTITION mar FOR VALUES FROM ('2026-03-01') TO ('2026-04-01'); \
-         INSERT INTO t VALUES (3, '2026-03-01', 'c'); INSERT INTO mar VALUES ('d', '2026-03-02', 4); \
+         INSERT INTO t VALUES (3, '2026-03-01', 'c'); INSERT INTO mar VALUES (4, '2026-03-02', 'd'); \
          UPDATE t SET v = 'x' WHERE id < 3; DELETE FROM t WHERE id = 3",
     )
     .await;
@@ -55,6 +57,30 @@ async fn all_leaves_are_the_root(version: PgVersion) {
             "insert t [*id=4 day=2026-03-02 v=d]",
             "update t (*id=1 day=2026-01-31 v=?) [*id=1 day=2026-01-31 v=x]",
             "update t (*id=2 day=2026-02-01 v=?) [*id=2 day=2026-02-01 v=x]",
+            "delete t (*id=3 day=2026-03-01 v=?)",
+        ]
+    );
+    follower.stop().await;
+}
+
+async fn a_leaf_of_another_layout_has_the_columns_of_the_root(version: PgVersion) {
+    let db = Database::create(version).await;
+    db.run(TABLE).await;
+    let mut follower = Follower::first(settings(&db.url), &db.pipeline, "t").await;
+    follower.snapshot().await;
+    db.run(
+        "CREATE TABLE mar (v text, gone int, day date NOT NULL, id int NOT NULL); ALTER TABLE mar DROP gone; \
+         ALTER TABLE t ATTACH PARTITION mar FOR VALUES FROM ('2026-03-01') TO ('2026-04-01'); \
+         INSERT INTO t VALUES (3, '2026-03-01', 'c'); INSERT INTO mar VALUES ('d', '2026-03-02', 4); \
+         DELETE FROM t WHERE id = 3",
+    )
+    .await;
+    let (changes, _) = follower.transaction().await;
+    assert_eq!(
+        changes,
+        [
+            "insert t [*id=3 day=2026-03-01 v=c]",
+            "insert t [*id=4 day=2026-03-02 v=d]",
             "delete t (*id=3 day=2026-03-01 v=?)",
         ]
     );

@@ -153,6 +153,8 @@ async fn a_table_that_left_and_came_back_is_noticed(version: PgVersion) {
     db.run("CREATE TABLE t (id int PRIMARY KEY)").await;
     let mut follower = Follower::first(settings(&db.url), &db.pipeline, "t").await;
     follower.snapshot().await;
+    db.run("INSERT INTO t VALUES (0)").await;
+    follower.transaction().await;
     let recorded = follower.identity.clone();
     let position = follower.stop().await;
     let slot = db.slot();
