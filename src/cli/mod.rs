@@ -10,9 +10,9 @@ mod crash;
 mod drop;
 mod dry_run;
 mod health;
-mod manual;
 #[cfg(all(feature = "postgres", feature = "kafka"))]
 mod init;
+mod manual;
 mod paint;
 #[cfg(all(feature = "postgres", feature = "kafka"))]
 mod peers;

@@ -56,7 +56,7 @@ impl Draft {
         let after = self.after.as_ref().map(|row| ("after", row));
         for (image, row) in before.into_iter().chain(after) {
             let cells = self.cells(table, image, row);
-            push_table("given", image, cells, &mut entries, &mut tables);
+            push_table("given", image, &cells, &mut entries, &mut tables);
         }
         text.push_str(&toml_text::entries(&entries));
         text.push_str(&tables);
@@ -123,10 +123,10 @@ impl Draft {
             let members = members
                 .iter()
                 .filter(|(name, _)| self.fields.is_empty() || self.fields.contains(name));
-            let data = members
+            let data: Vec<Entry> = members
                 .map(|(name, member)| Entry::new(name, toml_text::value(member)))
                 .collect();
-            push_table("expect", "data", data, &mut entries, &mut tables);
+            push_table("expect", "data", &data, &mut entries, &mut tables);
         }
         format!("\n[[expect]]\n{}{tables}", toml_text::entries(&entries))
     }
@@ -145,7 +145,7 @@ fn shown<'a>(table: &'a Table<'_>) -> impl Iterator<Item = (usize, &'a Column)> 
 fn push_table(
     parent: &str,
     name: &str,
-    cells: Vec<Entry>,
+    cells: &[Entry],
     entries: &mut Vec<Entry>,
     tables: &mut String,
 ) {
@@ -161,10 +161,7 @@ fn push_table(
     if inline.chars().count() <= INLINE_COLUMNS {
         entries.push(Entry::new(name, inline));
     } else {
-        tables.push_str(&format!(
-            "[{parent}.{name}]\n{}",
-            toml_text::entries(&cells)
-        ));
+        tables.push_str(&format!("[{parent}.{name}]\n{}", toml_text::entries(cells)));
     }
 }
 

@@ -436,7 +436,7 @@ fn is_card(value: &str) -> bool {
 
 fn is_document(ty: &Type) -> bool {
     let element = match &ty.kind {
-        Kind::Array(element) => element,
+        Kind::Array(element) => &element.kind,
         kind => kind,
     };
     let base = ty.name.rsplit('.').next().unwrap_or_default();

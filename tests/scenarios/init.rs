@@ -530,7 +530,7 @@ fn same(expected: &toml::Value, found: &Value) -> bool {
                     .all(|(value, found)| same(value, found))
         }
         (toml::Value::Float(number), found) => found.as_f64() == Some(*number),
-        (toml::Value::Integer(number), found) => found.to_string() == number.to_string(),
+        (toml::Value::Integer(number), found) => found.as_i64() == Some(*number),
         (toml::Value::Boolean(flag), found) => found.as_bool() == Some(*flag),
         (toml::Value::String(text), found) => found.as_str() == Some(text),
         _ => false,

@@ -61,7 +61,8 @@ pub(crate) fn scalars(draw: &mut Draw, has_xml: bool) -> Vec<Column> {
         .into_iter()
         .chain(floats_and_money())
         .chain(texts())
-        .chain(documents_and_extensions())
+        .chain(documents())
+        .chain(extensions())
         .chain(times::all())
         .chain(others::all());
     all.filter(|scalar| has_xml || scalar.sql != "xml")
@@ -257,8 +258,8 @@ fn texts() -> Vec<Scalar> {
     ]
 }
 
-fn documents_and_extensions() -> Vec<Scalar> {
-    use Form::{Document, Hstore, Text};
+fn documents() -> Vec<Scalar> {
+    use Form::{Document, Text};
     const JSONS: &[&str] = &[
         "{}",
         "[]",
@@ -301,6 +302,12 @@ fn documents_and_extensions() -> Vec<Scalar> {
             one_of(&["$[*]", "$.a.b"]),
         )
         .incomparable(),
+    ]
+}
+
+fn extensions() -> Vec<Scalar> {
+    use Form::{Hstore, Text};
+    vec![
         scalar(
             "hstore",
             Hstore,

@@ -2,7 +2,6 @@
 
 use rowbridge_api::State;
 use rowbridge_testbed::{PgVersion, Postgres};
-use serde_json::value::RawValue;
 
 use crate::on_every_version;
 use crate::reader::{Published, Reader, publish_all};
@@ -35,9 +34,7 @@ fn columns(all: &[(&str, &str)]) -> Vec<(String, String)> {
 }
 
 fn json<'a>(row: &'a Published, name: &str) -> &'a str {
-    row.members
-        .get(name)
-        .map_or("absent", |json: &Box<RawValue>| json.get())
+    row.members.get(name).map_or("absent", |json| json.get())
 }
 
 async fn a_latin1_database_is_published_in_utf_8(version: PgVersion) {

@@ -52,7 +52,7 @@ impl Authority {
     /// # Errors
     /// As [`Authority::new`].
     pub fn server(&self, hosts: &[&str]) -> Result<Issued> {
-        self.sign(server_params(hosts)?)
+        self.sign(&server_params(hosts)?)
     }
 
     /// As [`Authority::server`], valid until the end of 2020.
@@ -60,7 +60,7 @@ impl Authority {
     /// # Errors
     /// As [`Authority::new`].
     pub fn expired_server(&self, hosts: &[&str]) -> Result<Issued> {
-        self.sign(expired(server_params(hosts)?))
+        self.sign(&expired(server_params(hosts)?))
     }
 
     /// A client's certificate, issued to this common name.
@@ -68,7 +68,7 @@ impl Authority {
     /// # Errors
     /// As [`Authority::new`].
     pub fn client(&self, name: &str) -> Result<Issued> {
-        self.sign(client_params(name))
+        self.sign(&client_params(name))
     }
 
     /// As [`Authority::client`], valid until the end of 2020.
@@ -76,10 +76,10 @@ impl Authority {
     /// # Errors
     /// As [`Authority::new`].
     pub fn expired_client(&self, name: &str) -> Result<Issued> {
-        self.sign(expired(client_params(name)))
+        self.sign(&expired(client_params(name)))
     }
 
-    fn sign(&self, params: CertificateParams) -> Result<Issued> {
+    fn sign(&self, params: &CertificateParams) -> Result<Issued> {
         let key = KeyPair::generate()?;
         let certificate = params.signed_by(&key, &self.issuer)?.pem();
         Ok(Issued {

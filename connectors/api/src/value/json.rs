@@ -38,7 +38,7 @@ impl Value<'_> {
                 for (key, value) in pairs {
                     object.name(key, out);
                     write_nullable(value.as_ref(), out, |text, out| {
-                        write_json_string(text, out)
+                        write_json_string(text, out);
                     });
                 }
                 out.push(b'}');

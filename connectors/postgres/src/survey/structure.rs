@@ -93,10 +93,10 @@ pub(super) async fn read(
         rows: candidate.rows,
         columns,
         key: candidate.key.clone(),
-        unique: lists(keys.get(0)),
+        unique: lists(&keys.get::<_, Vec<String>>(0)),
         before: candidate.before.clone(),
-        enabling: enabling(candidate, keys.get(3)),
-        references: lists(keys.get(1)),
+        enabling: enabling(candidate, &keys.get::<_, Vec<String>>(3)),
+        references: lists(&keys.get::<_, Vec<String>>(1)),
         samples: Vec::new(),
         remarks,
     })
@@ -157,13 +157,13 @@ fn length(row: &Row, long: OutOfLine) -> Length {
     }
 }
 
-fn lists(json: Vec<String>) -> Vec<Vec<String>> {
+fn lists(json: &[String]) -> Vec<Vec<String>> {
     json.iter()
         .filter_map(|list| serde_json::from_str(list).ok())
         .collect()
 }
 
-fn enabling(candidate: &Candidate, without_full: Vec<String>) -> Option<Enabling> {
+fn enabling(candidate: &Candidate, without_full: &[String]) -> Option<Enabling> {
     if candidate.before == BeforeImage::Whole {
         return None;
     }

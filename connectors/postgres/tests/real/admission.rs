@@ -169,7 +169,7 @@ async fn certificates_of_the_server_are_judged_as_configured() {
     )
     .await;
     let absent = with(app.clone(), |config| {
-        config.ca_file = Some("/nonexistent.pem".into())
+        config.ca_file = Some("/nonexistent.pem".into());
     });
     is_refused(
         &absent,
@@ -308,7 +308,7 @@ async fn passwords_and_pg_hba_conf_say_what_is_missing() {
     )
     .await;
     let unknown = with(stage.role("unknown"), |config| {
-        config.user = "app2".to_owned()
+        config.user = "app2".to_owned();
     });
     stage
         .server
