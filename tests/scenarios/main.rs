@@ -11,7 +11,6 @@ mod edits;
 mod init;
 mod instances;
 mod kills;
-mod legacy;
 mod rows;
 mod seats;
 mod servers;
