@@ -10,7 +10,8 @@ use std::process::ExitCode;
 use anyhow::Result;
 use rowbridge_api::{Claim, Identity, Position, Source as _, SourceError, State};
 use rowbridge_postgres::{
-    PostgresConfig, PostgresSource, SlotState, make_slot, remove_slot, slot_state,
+    PostgresConfig, PostgresSource, SlotState, accept_publication, make_slot, remove_slot,
+    slot_state,
 };
 
 use super::args::{PositionCommand, PositionSetArgs, PositionShowArgs};
@@ -211,6 +212,10 @@ async fn set(
             )
         }
     };
+    if args.accept_gap {
+        let accepted = accept_publication(postgres, &config.pipeline);
+        accepted.await.map_err(refusal::of_source)?;
+    }
     let set_to = match &progress {
         Progress::At { position, .. } => position.to_string(),
         Progress::Creating => String::new(),

@@ -61,6 +61,13 @@ impl CellRange {
         assert!(len < Self::UNAVAILABLE_LEN, "a cell is shorter than 4 GiB");
         Self { start, len }
     }
+
+    /// The value in its batch's buffer; nothing for null and for unavailable.
+    #[must_use]
+    pub fn bytes(self, buffer: &[u8]) -> Option<&[u8]> {
+        (self.len < Self::UNAVAILABLE_LEN)
+            .then(|| &buffer[self.start as usize..][..self.len as usize])
+    }
 }
 
 /// One cell as a rule sees it before decoding.

@@ -4,19 +4,24 @@
 //! that is open, the position up to which transactions were already delivered, and the last position it put
 //! into a batch. Three rules live here and nowhere else: a transaction that committed before the resume
 //! position is dropped whole; positions come only from commits and, between transactions, from the
-//! server's own WAL end; what the server did not send is unavailable, never null.
+//! server's own WAL end; what the server did not send is unavailable, never null ([`announced`]).
+
+mod announced;
+mod moved;
 
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
 use rowbridge_api::{
-    Batch, CellRange, Change, Column, Commit, Image, Item, Op, Position, Shape, ShapeId, TableName,
+    Batch, Change, Column, Commit, Image, Item, Op, Position, Shape, ShapeId, TableName,
     TableNeeds, Transaction,
 };
 
+use self::announced::{Announced, LeafWatch, row};
+use self::moved::{Moves, Removed};
 use crate::catalogue::TypeNames;
-use crate::pgoutput::{DecodeError, Message, Old, Relation, Tuple, decode};
+use crate::pgoutput::{DecodeError, Message, Old, Relation, decode};
 use crate::wire::POSTGRES_EPOCH_MICROS;
 
 /// The server sent what the protocol does not allow.
@@ -55,21 +60,14 @@ pub(crate) struct Assembler {
     keys: Keys,
     types: TypeNames,
     relations: HashMap<u32, Announced>,
+    leaves: LeafWatch,
+    moves: Moves,
     next_shape: u32,
     open: Option<Open>,
     /// Transactions whose commit record starts before it were delivered.
     resume: u64,
     /// The last position put into a batch.
     last_position: u64,
-}
-
-/// A relation as the server last described it.
-struct Announced {
-    /// Nothing for a table that no rule reads.
-    shape: Option<Arc<Shape>>,
-    /// The replica identity's columns; empty under FULL, where an old row is always sent.
-    identity: Box<[bool]>,
-    width: u16,
 }
 
 struct Open {
@@ -94,6 +92,8 @@ impl Assembler {
             keys,
             types,
             relations: HashMap::new(),
+            leaves: LeafWatch::default(),
+            moves: Moves::default(),
             next_shape,
             open: None,
             resume,
@@ -108,6 +108,16 @@ impl Assembler {
 
     pub(crate) const fn is_between_transactions(&self) -> bool {
         self.open.is_none()
+    }
+
+    /// The last item is a delete that the next change may turn into an update: the batch must wait for it.
+    pub(crate) const fn expects_more(&self) -> bool {
+        self.moves.is_pending()
+    }
+
+    /// Takes such a delete, and all behind it, out of the batch again: nothing more will be read.
+    pub(crate) fn withdraw(&mut self, batch: &mut Batch) {
+        self.moves.withdraw(&mut batch.items);
     }
 
     /// When the open transaction committed, in microseconds since 1970.
@@ -139,7 +149,9 @@ impl Assembler {
         batch: &mut Batch,
         range: Range<usize>,
     ) -> Result<Option<u64>, AssembleError> {
-        if self.is_unread(batch.bytes.get(range.clone()).unwrap_or_default()) {
+        let message = batch.bytes.get(range.clone()).unwrap_or_default();
+        self.leaves.settle(message, &mut self.relations);
+        if self.is_unread(message) {
             self.count();
             return Ok(None);
         }
@@ -157,6 +169,7 @@ impl Assembler {
                 self.begin(final_lsn, commit_time, xid)?;
             }
             Message::Commit { end_lsn, .. } => {
+                self.moves.finish();
                 let open = self.open.take().ok_or(AssembleError::Order("a commit"))?;
                 match open.stage {
                     Stage::Sent => self.commit(batch, end_lsn),
@@ -175,26 +188,29 @@ impl Assembler {
                 name,
             } => self.types.learn(oid, namespace, name),
             Message::Insert { relation, new } => {
-                self.change(items, relation, Op::Insert, new.width, |_| {
-                    (Image::Absent, row(new))
-                })?;
+                let images = |_: &Announced| (Image::Absent, row(new));
+                let at = self.change(items, relation, Op::Insert, new.width, images)?;
+                if let Some(at) = at {
+                    self.moves.inserted(bytes, cells, items, at);
+                }
             }
             Message::Update { relation, old, new } => {
                 if let Some(Old::Key(tuple) | Old::Row(tuple)) = old {
                     same_width(tuple.width, new.width)?;
                 }
                 self.change(items, relation, Op::Update, new.width, |announced| {
-                    let before = before_update(cells, announced, old, new);
-                    (before, row(new))
+                    (announced.before_update(cells, old, new), row(new))
                 })?;
+                self.moves.settle(relation);
             }
             Message::Delete { relation, old } => {
                 let width = match old {
                     Old::Key(tuple) | Old::Row(tuple) => tuple.width,
                 };
-                self.change(items, relation, Op::Delete, width, |announced| {
-                    (before_image(cells, announced, old), Image::Absent)
+                let at = self.change(items, relation, Op::Delete, width, |announced| {
+                    (announced.before(cells, old), Image::Absent)
                 })?;
+                self.removed(relation, at);
             }
             Message::Truncate(truncate) => {
                 for relation in truncate.relations() {
@@ -228,6 +244,7 @@ impl Assembler {
     fn count(&mut self) {
         if let Some(open) = &mut self.open {
             open.ordinal += 1;
+            self.moves.passed(open.ordinal);
         }
     }
 
@@ -258,9 +275,6 @@ impl Assembler {
             namespace => namespace,
         };
         let table = TableName::new(namespace, relation.name);
-        let full = relation.replica_identity == b'f';
-        let identity = relation.columns().map(|column| column.identity && !full);
-        let identity: Box<[bool]> = identity.collect();
         let key = self.keys.get(&table);
         let columns: Vec<Column> = relation
             .columns()
@@ -284,15 +298,16 @@ impl Assembler {
                 Arc::new(Shape { id, table, columns })
             })
         });
-        let announced = Announced {
-            shape: shape.clone(),
-            identity,
-            width: relation.width(),
-        };
+        let mut announced = Announced::new(relation, shape.clone());
+        if let Some(before) = self.relations.remove(&relation.oid).filter(|_| is_known) {
+            announced.keep_leaves(before);
+        }
         self.relations.insert(relation.oid, announced);
+        self.leaves.announced(relation);
         shape.filter(|_| !is_known)
     }
 
+    /// Appends a change; returns which item it is, or nothing for a table that no rule reads.
     fn change(
         &mut self,
         items: &mut Vec<Item>,
@@ -300,15 +315,16 @@ impl Assembler {
         op: Op,
         width: u16,
         images: impl FnOnce(&Announced) -> (Image, Image),
-    ) -> Result<(), AssembleError> {
+    ) -> Result<Option<usize>, AssembleError> {
         let announced = self.relations.get(&relation);
         let announced = announced.ok_or(AssembleError::UnknownRelation(relation))?;
         let open = self.open.as_mut().ok_or(AssembleError::Order("a change"))?;
         same_width(width, announced.width)?;
         let ordinal = open.ordinal;
         open.ordinal += 1;
+        self.moves.passed(open.ordinal);
         let Some(shape) = &announced.shape else {
-            return Ok(());
+            return Ok(None);
         };
         let (before, after) = images(announced);
         if open.stage == Stage::Silent {
@@ -323,7 +339,23 @@ impl Assembler {
             width,
             ordinal,
         }));
-        Ok(())
+        Ok(Some(items.len() - 1))
+    }
+
+    /// A row of `relation` went with item `at`: in a partitioned table perhaps to another partition.
+    fn removed(&mut self, relation: u32, at: Option<usize>) {
+        self.moves.settle(relation);
+        let announced = self.relations.get(&relation);
+        let partitioned = announced.filter(|announced| announced.is_partitioned());
+        let shape = partitioned.and_then(|announced| announced.shape.clone());
+        if let (Some(item), Some(shape), Some(open)) = (at, shape, &self.open) {
+            self.moves.removed(Removed {
+                relation,
+                shape,
+                item,
+                ordinal: open.ordinal,
+            });
+        }
     }
 
     fn truncate(&mut self, items: &mut Vec<Item>, relation: u32) -> Result<(), AssembleError> {
@@ -333,7 +365,9 @@ impl Assembler {
             .width;
         self.change(items, relation, Op::Truncate, width, |_| {
             (Image::Absent, Image::Absent)
-        })
+        })?;
+        self.moves.settle(relation);
+        Ok(())
     }
 }
 
@@ -345,202 +379,5 @@ fn same_width(found: u16, announced: u16) -> Result<(), AssembleError> {
     }
 }
 
-const fn row(tuple: Tuple) -> Image {
-    Image::Row {
-        first_cell: tuple.first_cell,
-    }
-}
-
-fn cells_of(cells: &mut [CellRange], tuple: Tuple) -> &mut [CellRange] {
-    &mut cells[tuple.first_cell as usize..][..usize::from(tuple.width)]
-}
-
-/// The old image as sent. In a key tuple only identity columns were sent; the others' null means nothing.
-fn before_image(cells: &mut [CellRange], announced: &Announced, old: Old) -> Image {
-    match old {
-        Old::Row(tuple) => row(tuple),
-        Old::Key(tuple) => {
-            let sent = announced.identity.iter();
-            for (cell, sent) in cells_of(cells, tuple).iter_mut().zip(sent) {
-                if !sent {
-                    *cell = CellRange::UNAVAILABLE;
-                }
-            }
-            row(tuple)
-        }
-    }
-}
-
-fn before_update(
-    cells: &mut Vec<CellRange>,
-    announced: &Announced,
-    old: Option<Old>,
-    new: Tuple,
-) -> Image {
-    let new_at = new.first_cell as usize;
-    match old {
-        // No old tuple means that the identity did not change: its cells are the new ones.
-        None => {
-            let first_cell = u32::try_from(cells.len()).unwrap_or(u32::MAX);
-            for index in 0..usize::from(new.width) {
-                let known = announced.identity.get(index).copied().unwrap_or(false);
-                cells.push(if known {
-                    cells[new_at + index]
-                } else {
-                    CellRange::UNAVAILABLE
-                });
-            }
-            Image::Row { first_cell }
-        }
-        // An unchanged TOAST value is absent from the new row and, under FULL, present in the old one.
-        Some(Old::Row(tuple)) => {
-            let old_at = tuple.first_cell as usize;
-            for index in 0..usize::from(new.width) {
-                if cells[new_at + index] == CellRange::UNAVAILABLE {
-                    cells[new_at + index] = cells[old_at + index];
-                }
-            }
-            row(tuple)
-        }
-        Some(old @ Old::Key(_)) => before_image(cells, announced, old),
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn assembler(resume: u64) -> Assembler {
-        let keys = Keys::from([(TableName::new("public", "t"), vec!["id".to_owned()])]);
-        Assembler::new(keys, TypeNames::default(), resume, 0)
-    }
-
-    fn begin(final_lsn: u64) -> Vec<u8> {
-        [
-            b"B".as_slice(),
-            &final_lsn.to_be_bytes(),
-            &[0; 8],
-            &[0, 0, 0, 7],
-        ]
-        .concat()
-    }
-
-    fn commit(end_lsn: u64) -> Vec<u8> {
-        [b"C\0".as_slice(), &[0; 8], &end_lsn.to_be_bytes(), &[0; 8]].concat()
-    }
-
-    fn relation(oid: u8, name: &str) -> Vec<u8> {
-        let head = [b'R', 0, 0, 0, oid];
-        let column: &[u8] = b"\x01id\0\0\0\0\x17\xff\xff\xff\xff";
-        [
-            &head[..],
-            b"public\0",
-            name.as_bytes(),
-            b"\0d\0\x01",
-            column,
-        ]
-        .concat()
-    }
-
-    fn insert(oid: u8) -> Vec<u8> {
-        [b"I\0\0\0", [oid].as_slice(), b"N\0\x01t\0\0\0\x015"].concat()
-    }
-
-    fn feed(assembler: &mut Assembler, messages: &[Vec<u8>]) -> (Vec<String>, Option<u64>) {
-        let mut batch = Batch::default();
-        let mut idle = None;
-        for message in messages {
-            let start = batch.bytes.len();
-            batch.bytes.extend(message);
-            let end = batch.bytes.len();
-            idle = assembler.apply(&mut batch, start..end).unwrap().or(idle);
-        }
-        (shown(&batch), idle)
-    }
-
-    fn shown(batch: &Batch) -> Vec<String> {
-        let items = batch.items.iter().map(|item| match item {
-            Item::Shape(shape) => format!("shape {} {}", shape.id.0, shape.table),
-            Item::Begin(transaction) => format!("begin {}", transaction.position),
-            Item::Change(change) => format!("{} {}", change.op.as_str(), change.ordinal),
-            Item::Commit(commit) => format!("commit {}", commit.position),
-            Item::SnapshotEnd(_) => "end".to_owned(),
-        });
-        items.collect()
-    }
-
-    #[test]
-    fn a_transaction_before_the_position_is_dropped_whole_but_its_relations_stay_known() {
-        let mut assembler = assembler(100);
-        let old = [begin(99), relation(1, "t"), insert(1), commit(100)];
-        let (items, idle) = feed(&mut assembler, &old);
-        assert_eq!((items, idle), (vec!["shape 0 public.t".to_owned()], None));
-        let (items, _) = feed(&mut assembler, &[begin(100), insert(1), commit(120)]);
-        assert_eq!(items, ["begin 0/64", "insert 0", "commit 0/78"]);
-        assert_eq!(assembler.last_position(), 120);
-    }
-
-    #[test]
-    fn changes_of_unmapped_tables_only_count_and_an_empty_transaction_is_an_idle_position() {
-        let mut assembler = assembler(0);
-        let both = [
-            begin(10),
-            relation(1, "t"),
-            relation(2, "u"),
-            insert(2),
-            insert(1),
-            commit(20),
-        ];
-        let (items, _) = feed(&mut assembler, &both);
-        assert_eq!(
-            items,
-            ["shape 0 public.t", "begin 0/A", "insert 1", "commit 0/14"]
-        );
-        let (items, idle) = feed(&mut assembler, &[begin(30), insert(2), commit(40)]);
-        assert_eq!((items, idle), (Vec::new(), Some(40)));
-    }
-
-    #[test]
-    fn an_idle_position_never_comes_inside_a_transaction_or_twice() {
-        let mut assembler = assembler(0);
-        let mut batch = Batch::default();
-        feed(&mut assembler, &[begin(10)]);
-        assert!(!assembler.idle(&mut batch, 50), "a transaction is open");
-        feed(&mut assembler, &[commit(20)]);
-        assert!(assembler.idle(&mut batch, 50));
-        assert!(!assembler.idle(&mut batch, 50), "no news");
-        assert_eq!(shown(&batch), ["commit 0/32"]);
-    }
-
-    #[test]
-    fn a_relation_sent_again_keeps_its_shape_and_a_changed_one_gets_a_new_one() {
-        let mut assembler = assembler(0);
-        let renamed = b"\x01nr\0\0\0\0\x17\xff\xff\xff\xff";
-        let changed = [b"R\0\0\0\x01public\0t\0d\0\x01".as_slice(), renamed].concat();
-        let story = [begin(10), relation(1, "t"), relation(1, "t"), changed];
-        let (items, _) = feed(&mut assembler, &story);
-        assert_eq!(items, ["shape 0 public.t", "shape 1 public.t"]);
-    }
-
-    #[test]
-    fn what_the_protocol_does_not_allow_is_an_error() {
-        for story in [
-            vec![insert(1)],
-            vec![commit(1)],
-            vec![begin(1), begin(2)],
-            vec![begin(1), insert(1)],
-            vec![begin(1), relation(1, "t"), b"I\0\0\0\x01N\0\x02nn".to_vec()],
-        ] {
-            let mut assembler = assembler(0);
-            let mut batch = Batch::default();
-            let verdicts = story.iter().map(|message| {
-                let start = batch.bytes.len();
-                batch.bytes.extend(message);
-                let end = batch.bytes.len();
-                assembler.apply(&mut batch, start..end).is_ok()
-            });
-            let verdicts: Vec<bool> = verdicts.collect();
-            assert_eq!(verdicts.last(), Some(&false), "{story:?}");
-        }
-    }
-}
+mod tests;

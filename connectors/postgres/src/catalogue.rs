@@ -88,6 +88,25 @@ pub(crate) async fn table(sql: &Sql, name: &TableName) -> Result<Option<Table>, 
     }))
 }
 
+/// The relations, quoted, among a table and its leaves for which an UPDATE or DELETE fails once it is published:
+/// those without a replica identity. A deferrable primary key is none.
+pub(crate) async fn without_identity(sql: &Sql, oid: u32) -> Result<Vec<String>, SourceError> {
+    let rows = sql
+        .query(
+            "read replica identities",
+            "SELECT format('%I.%I', n.nspname, c.relname) \
+             FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+             WHERE (c.oid = $1 OR c.oid IN (SELECT relid FROM pg_partition_tree($1))) AND c.relkind = 'r' \
+             AND NOT CASE c.relreplident WHEN 'f' THEN true WHEN 'n' THEN false ELSE EXISTS ( \
+                 SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisvalid AND i.indimmediate \
+                 AND CASE c.relreplident WHEN 'd' THEN i.indisprimary ELSE i.indisreplident END) END \
+             ORDER BY 1",
+            &[&oid],
+        )
+        .await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
 /// An SQL_ASCII database takes any bytes for a name; the server streams them as they are.
 fn nameless(table: &TableName) -> SourceError {
     SourceError::refused(

@@ -4,6 +4,7 @@
 //! applied: what a table needs comes before the publication that would break it without. A fix is one
 //! statement to paste into psql, as a superuser or owner where the pipeline's role may not.
 
+mod partitions;
 mod server;
 mod table;
 
@@ -30,7 +31,7 @@ pub(crate) async fn findings(
     let slot = slot::read(sql, name).await?;
     let types = catalogue::TypeNames::read(sql).await?;
     let mut findings = server.findings(slot.is_some());
-    let mut tables = Vec::new();
+    let mut owns_all = true;
     for need in needs {
         let Some(table) = catalogue::table(sql, &need.table).await? else {
             findings.push(error(format!("table {} does not exist", need.table), ""));
@@ -45,18 +46,22 @@ pub(crate) async fn findings(
                 .as_ref()
                 .and_then(|found| found.tables.get(&need.table)),
             publication: name,
+            demands_identity: publication
+                .as_ref()
+                .is_none_or(Publication::demands_identity),
         };
         findings.extend(inspected.findings(&server, &types));
-        tables.push((table, facts));
+        if table.kind == 'p' {
+            findings.extend(partitions::findings(sql, &table, need).await?);
+        }
+        owns_all &= facts.is_owner;
     }
-    let owner = tables.iter().all(|(_, facts)| facts.is_owner);
-    let partitioned = tables.iter().any(|(table, _)| table.kind == 'p');
     let ask = PublicationCheck {
         name,
         needs,
-        may_create: config.create_publication && owner,
+        may_create: config.create_publication && owns_all,
     };
-    findings.extend(ask.findings(publication.as_ref(), &server, partitioned));
+    findings.extend(ask.findings(publication.as_ref(), &server));
     match slot {
         Some(slot) => findings.extend(slot_finding(slot.usable(&config.database))),
         None if !config.create_slot => findings.push(error(
@@ -83,12 +88,7 @@ struct PublicationCheck<'a> {
 }
 
 impl PublicationCheck<'_> {
-    fn findings(
-        &self,
-        found: Option<&Publication>,
-        server: &server::Server,
-        partitioned: bool,
-    ) -> Vec<Finding> {
+    fn findings(&self, found: Option<&Publication>, server: &server::Server) -> Vec<Finding> {
         let Some(publication) = found else {
             return self.missing(server).into_iter().collect();
         };
@@ -119,16 +119,16 @@ impl PublicationCheck<'_> {
                 ),
             ));
         }
-        if partitioned && !publication.is_via_root() {
+        let apart = publication.apart(self.needs);
+        if !apart.is_empty() {
+            let tables: Vec<String> = apart.iter().map(ToString::to_string).collect();
             findings.push(error(
                 format!(
-                    "publication {} publishes partitions under their own names, not the mapped table's",
-                    self.name
+                    "publication {} publishes the partitions of {} under their own names, not the mapped table's",
+                    self.name,
+                    tables.join(", ")
                 ),
-                &format!(
-                    "ALTER PUBLICATION {} SET (publish_via_partition_root = true);",
-                    quote(self.name)
-                ),
+                &publication::via_root_statement(self.name),
             ));
         }
         findings

@@ -12,7 +12,7 @@
 //! - `assembler`: protocol messages to batch items; pure
 //! - [`pgoutput`]: the decoder; pure
 //! - `intake`: the buffer that a batch's cells point into
-//! - `slot`, `publication`, `timeline`, `catalogue`: what the server remembers and knows
+//! - `slot`, `publication`, `timeline`, `synchronous`, `catalogue`: what the server remembers and knows
 //! - `wire`, `sql`, `socket`, `tls`, `error`: sessions; `admission`: what keeps us out of them
 //!
 //! Deliberately absent: value decoding (rowbridge-api), mapping, any knowledge of sinks, a value tree.
@@ -34,6 +34,7 @@ pub mod source;
 mod sql;
 mod stream;
 pub mod survey;
+mod synchronous;
 mod timeline;
 mod tls;
 pub mod upkeep;
@@ -47,5 +48,6 @@ pub use slot::{Holder, SlotState};
 pub use source::{PostgresSource, object_name};
 pub use survey::{SurveyLimits, Surveyor};
 pub use upkeep::{
-    Removal, Removals, drop_slot_and_publication, make_slot, remove_slot, slot_state,
+    Removal, Removals, accept_publication, drop_slot_and_publication, make_slot, remove_slot,
+    slot_state,
 };

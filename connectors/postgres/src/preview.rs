@@ -16,6 +16,7 @@ use crate::slot::{PLUGIN, start_statement};
 use crate::source::{mapped_tables, object_name};
 use crate::sql::{Sql, quote};
 use crate::stream::Stream;
+use crate::synchronous;
 use crate::timeline;
 use crate::wire::{Link, Purpose};
 
@@ -103,6 +104,8 @@ impl PreviewSource {
             PreviewPublication::Temporary => {
                 let name = format!("rowbridge_preview_{}", session.link.backend_pid());
                 let create = publication::create_statement(&name, &io.tables);
+                let tables: Vec<_> = io.tables.iter().map(|need| &need.table).collect();
+                publication::refuse_to_break(sql, &tables).await?;
                 sql.execute("create a publication for the dry-run", &create)
                     .await?;
                 Ok(name)
@@ -120,6 +123,7 @@ impl Source for PreviewSource {
     /// Always the only reader: the slot will be this session's.
     async fn own(&mut self) -> Result<Claim, SourceError> {
         let sql = Sql::connect(&self.config).await?;
+        synchronous::read(&sql).await?.refuse()?;
         let link = Link::connect(&self.config, Purpose::Replication).await;
         let mut link =
             link.map_err(|error| error.while_doing("cannot open a replication session"))?;

@@ -21,6 +21,7 @@ use crate::slot::{self, SlotState};
 use crate::snapshot::{Snapshot, no_such_table};
 use crate::sql::{OPENING, Sql};
 use crate::stream::{Stream, hold};
+use crate::synchronous;
 use crate::timeline::{self, Timeline};
 use crate::wire::{Link, Purpose};
 
@@ -265,7 +266,9 @@ impl Source for PostgresSource {
         let mut link = link.map_err(|error| self.let_in.judge(error, doing))?;
         let timeline = timeline::read(&mut link, &self.config.database).await?;
         let name = self.name.clone();
-        let state = slot::read(self.sql().await?, &name).await?;
+        let sql = self.sql().await?;
+        synchronous::read(sql).await?.refuse()?;
+        let state = slot::read(sql, &name).await?;
         self.let_in = LetIn::Before;
         match state {
             Some(state) => self.take_slot(link, timeline, state).await,
@@ -345,6 +348,7 @@ async fn look(
     let publication = publication::read(sql, name).await?;
     let publication = publication.ok_or_else(|| publication::gone(name, needs))?;
     publication::unchanged(&publication, name, needs)?;
+    synchronous::read(sql).await?.refuse()?;
     if let Some(state) = slot::read(sql, name).await? {
         state.usable(&state.database)?;
         status.send_if_modified(|status| {

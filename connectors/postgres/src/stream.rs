@@ -116,7 +116,7 @@ impl<'a> Stream<'a> {
 
     async fn wait(&mut self) -> Result<Woke, SourceError> {
         let now = Instant::now();
-        let has_batch = !self.intake.is_empty();
+        let has_batch = self.has_batch();
         // A batch that waits for room grows meanwhile, so that a busy consumer gets fewer and larger ones; there
         // is no hurry about that.
         let (wants_more, read_at) = if has_batch {
@@ -150,6 +150,11 @@ impl<'a> Stream<'a> {
                 Ok(Woke::Received)
             }
         }
+    }
+
+    /// A batch may be sent: there is one, and its last change is complete.
+    fn has_batch(&self) -> bool {
+        !self.intake.is_empty() && !self.assembler.expects_more()
     }
 
     /// The next moment at which something is due whether or not anything happens.
@@ -195,7 +200,7 @@ impl<'a> Stream<'a> {
 
     /// Whether this report asks the server for a sign of life, and whether it failed to give one.
     fn probe(&mut self, now: Instant) -> Result<Reply, SourceError> {
-        if !self.intake.is_empty() {
+        if self.has_batch() {
             return Ok(Reply::NotNeeded);
         }
         let silent = now.duration_since(self.last_read_at);
@@ -321,6 +326,7 @@ impl<'a> Stream<'a> {
 
     /// Sends what is complete, waits until it is committed, and says goodbye with that position.
     async fn shut_down(mut self) -> Result<(), SourceError> {
+        self.assembler.withdraw(&mut self.intake.batch);
         while !self.is_settled() {
             self.note_ack();
             if self.link.report_due() <= Instant::now() {

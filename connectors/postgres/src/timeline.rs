@@ -97,7 +97,7 @@ pub(crate) fn reaches(wal_end: &Position, position: &Position) -> Result<(), Sou
     Err(SourceError::refused(
         State::TimelineDiverged,
         format!(
-            "this pipeline has published up to {position}, but the server's history ends at {wal_end}: it was restored              to an earlier point, and what was published from {wal_end} to {position} does not exist on it"
+            "this pipeline has published up to {position}, but the server's history ends at {wal_end}: it was restored to an earlier point, and what was published from {wal_end} to {position} does not exist on it"
         ),
         crate::slot::START_OVER,
     ))

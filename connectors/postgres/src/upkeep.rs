@@ -139,3 +139,16 @@ pub async fn make_slot(
     let created = slot::create(&mut link, &sql, &name).await?;
     Ok(Position::new(created.consistent_point))
 }
+
+/// Takes the pipeline's publication as it is now, with the tables that were taken out and put back: what was
+/// committed meanwhile is given up. Does nothing where Rowbridge did not create it.
+///
+/// # Errors
+/// The server cannot be asked, or the role does not own the publication.
+pub async fn accept_publication(
+    config: &PostgresConfig,
+    pipeline: &str,
+) -> Result<(), SourceError> {
+    let sql = Sql::connect(config).await?;
+    publication::accept(&sql, &object_name(pipeline)).await
+}

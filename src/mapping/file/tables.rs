@@ -78,8 +78,23 @@ fn read_table(short: Text, node: &Node<'_>) -> TableDecl {
     }
 }
 
+/// `schema.table` as they are in the catalogue, each in double quotes if that is clearer, as SQL would have it. Up to
+/// the first dot outside of quotes it is the schema; nothing is folded to lower case.
 fn parse_name(name: &str) -> Option<TableName> {
-    let (schema, table) = name.split_once('.')?;
+    let (schema, table) = match name.strip_prefix('"') {
+        Some(quoted) => {
+            let (schema, rest) = quoted.split_once("\".")?;
+            (schema.replace("\"\"", "\""), rest)
+        }
+        None => {
+            let (schema, rest) = name.split_once('.')?;
+            (schema.to_owned(), rest)
+        }
+    };
+    let unquoted = table
+        .strip_prefix('"')
+        .and_then(|table| table.strip_suffix('"'));
+    let table = unquoted.map_or_else(|| table.to_owned(), |table| table.replace("\"\"", "\""));
     (!schema.is_empty() && !table.is_empty()).then(|| TableName::new(schema, table))
 }
 
@@ -220,4 +235,29 @@ fn word<T: Copy>(table: &Table<'_>, key: &str, words: &[(&str, T)]) -> Option<T>
         );
     }
     found.map(|(_, value)| *value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_may_hold_capitals_spaces_and_dots() {
+        for (text, schema, table) in [
+            ("public.orders", "public", "orders"),
+            ("public.Order Lines.2019", "public", "Order Lines.2019"),
+            ("\"public\".\"Order Lines\"", "public", "Order Lines"),
+            ("\"my.schema\".t", "my.schema", "t"),
+            ("Sales.\"a \"\"b\"\"\"", "Sales", "a \"b\""),
+        ] {
+            assert_eq!(
+                parse_name(text),
+                Some(TableName::new(schema, table)),
+                "{text}"
+            );
+        }
+        for text in ["orders", ".orders", "public.", "\"public\"", "public.\"\""] {
+            assert_eq!(parse_name(text), None, "{text}");
+        }
+    }
 }

@@ -16,7 +16,7 @@ use tokio::sync::OnceCell;
 use crate::guarded::KafkaGuard;
 use crate::kafka::Ports;
 use crate::packages::{KAFKA_CLUSTER_ID, KAFKA_VERSION, run};
-use crate::postgres::PgVersion;
+use crate::pg_version::PgVersion;
 
 const ENGINE_DEADLINE: Duration = Duration::from_secs(5);
 const COMMAND_DEADLINE: Duration = Duration::from_secs(30);

@@ -21,6 +21,7 @@ pub mod http;
 mod kafka;
 mod ledger;
 mod packages;
+mod pg_version;
 mod postgres;
 mod process;
 mod proxy;
@@ -28,7 +29,8 @@ mod tools;
 
 pub use guarded::KafkaGuard;
 pub use kafka::{Kafka, KafkaBuilder};
-pub use postgres::{PgVersion, Postgres, PostgresBuilder, StopMode};
+pub use pg_version::PgVersion;
+pub use postgres::{CopyBegins, Postgres, PostgresBuilder, StopMode};
 pub use proxy::{Direction, Hold, HoldPoint, KAFKA_END_TXN, Proxy};
 pub use tools::KafkaTools;
 

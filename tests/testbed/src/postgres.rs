@@ -13,6 +13,7 @@ use tokio_postgres::{NoTls, SimpleQueryMessage};
 use crate::docker::{self, Container};
 use crate::ledger;
 use crate::packages::{self, unprivileged};
+use crate::pg_version::PgVersion;
 use crate::process::{LastSignal, POLL, Server, log_tail};
 
 const START_DEADLINE: Duration = Duration::from_secs(60);
@@ -21,24 +22,6 @@ const SQL_DEADLINE: Duration = Duration::from_secs(120);
 /// Attempts to start when somebody else takes the port between choosing and using it.
 const PORT_ATTEMPTS: u32 = 5;
 
-/// The major versions that can be started.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PgVersion {
-    /// Debian 12's.
-    V15,
-    /// The newest with pinned local binaries.
-    V17,
-}
-
-impl PgVersion {
-    pub(crate) fn major(self) -> u8 {
-        match self {
-            Self::V15 => 15,
-            Self::V17 => 17,
-        }
-    }
-}
-
 /// How a server is asked to stop (`pg_ctl stop -m`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StopMode {
@@ -46,6 +29,15 @@ pub enum StopMode {
     Fast,
     /// Aborts; the next start recovers from WAL (SIGQUIT).
     Immediate,
+}
+
+/// How a copy of a server's files begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CopyBegins {
+    /// As if the machine had been cloned: the same system, the same timeline.
+    AsItWas,
+    /// As a standby that is then promoted: the same system, a new timeline from where the files end.
+    Promoted,
 }
 
 /// Settings of a server before its first start.
@@ -113,7 +105,7 @@ impl PostgresBuilder {
         let defaults = [
             ("wal_level", "logical"),
             ("max_wal_senders", "40"),
-            ("max_replication_slots", "40"),
+            ("max_replication_slots", "200"),
             ("max_connections", "200"),
             ("shared_buffers", "64MB"),
             ("fsync", "off"),
@@ -173,13 +165,11 @@ impl Postgres {
     /// # Errors
     /// As [`PostgresBuilder::start`].
     pub async fn shared(version: PgVersion) -> Result<&'static Self> {
-        static V15: OnceCell<Postgres> = OnceCell::const_new();
-        static V17: OnceCell<Postgres> = OnceCell::const_new();
-        let cell = match version {
-            PgVersion::V15 => &V15,
-            PgVersion::V17 => &V17,
-        };
-        cell.get_or_try_init(|| Self::start(version)).await
+        static SERVERS: [OnceCell<Postgres>; PgVersion::ALL.len()] =
+            [const { OnceCell::const_new() }; PgVersion::ALL.len()];
+        SERVERS[version as usize]
+            .get_or_try_init(|| Self::start(version))
+            .await
     }
 
     /// The superuser's URL of database `postgres`.
@@ -392,6 +382,41 @@ impl Postgres {
             self.spawn()?;
         }
         self.wait_until_it_answers().await
+    }
+
+    /// Copies the files of this stopped server and starts the copy on a port of its own, with the same settings.
+    ///
+    /// # Errors
+    /// The server runs or is in a container, or the copy does not start.
+    pub async fn start_copy(&self, begins: CopyBegins) -> Result<Self> {
+        let Host::Local { bin, server: None } = &self.host else {
+            bail!(
+                "only a stopped server outside of a container can be copied: stop it, and set ROWBRIDGE_TESTBED=local"
+            );
+        };
+        let dir = ledger::folder(&format!("pg{}", self.version.major()))?;
+        packages::hand_over(&dir)?;
+        let data = dir.join("data");
+        packages::copy(&self.dir.join("data"), &data).await?;
+        if begins == CopyBegins::Promoted {
+            packages::touch(&data.join("standby.signal")).await?;
+        }
+        let mut copy = Self {
+            version: self.version,
+            port: ledger::free_port()?,
+            dir,
+            settings: self.settings.clone(),
+            host: Host::Local {
+                bin: bin.clone(),
+                server: None,
+            },
+            serial: Mutex::new(*self.serial.lock().await),
+        };
+        copy.start_again().await?;
+        if begins == CopyBegins::Promoted {
+            copy.sql("SELECT pg_promote()").await?;
+        }
+        Ok(copy)
     }
 
     fn spawn(&mut self) -> Result<()> {

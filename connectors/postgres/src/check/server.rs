@@ -3,7 +3,8 @@
 use rowbridge_api::{Finding, SourceError};
 
 use super::{costing, error, warning};
-use crate::sql::{Sql, literal, quote};
+use crate::sql::{Sql, quote};
+use crate::synchronous::{self, Synchronous};
 
 const OLDEST_VERSION: i32 = 130_000;
 const RESTART: &str = "takes effect after a restart of the server";
@@ -23,9 +24,7 @@ pub(super) struct Server {
     slots: i64,
     max_senders: i64,
     senders: i64,
-    synchronous_standbys: String,
-    /// Names of the standbys connected now.
-    standbys: Vec<String>,
+    synchronous: Synchronous,
     encoding: String,
 }
 
@@ -38,11 +37,6 @@ pub(super) async fn read(sql: &Sql) -> Result<Server, SourceError> {
                  r.rolreplication OR r.rolsuper, r.rolbypassrls OR r.rolsuper, current_setting('wal_level'), \
                  current_setting('max_replication_slots')::int8, (SELECT count(*) FROM pg_replication_slots), \
                  current_setting('max_wal_senders')::int8, (SELECT count(*) FROM pg_stat_replication), \
-                 current_setting('synchronous_standby_names'), \
-                 ARRAY(SELECT DISTINCT s.application_name FROM pg_stat_replication s \
-                       WHERE s.pid NOT IN (SELECT active_pid FROM pg_replication_slots \
-                                           WHERE slot_type = 'logical' AND active_pid IS NOT NULL) \
-                       AND s.application_name <> ''), \
                  (SELECT pg_encoding_to_char(encoding) FROM pg_database WHERE datname = current_database()) \
              FROM pg_roles r WHERE r.rolname = current_user",
             &[],
@@ -63,9 +57,8 @@ pub(super) async fn read(sql: &Sql) -> Result<Server, SourceError> {
         slots: row.get(8),
         max_senders: row.get(9),
         senders: row.get(10),
-        synchronous_standbys: row.get(11),
-        standbys: row.get(12),
-        encoding: row.get::<_, Option<String>>(13).unwrap_or_default(),
+        synchronous: synchronous::read(sql).await?,
+        encoding: row.get::<_, Option<String>>(11).unwrap_or_default(),
     })
 }
 
@@ -102,7 +95,9 @@ impl Server {
                 &format!("ALTER ROLE {} REPLICATION;", quote(&self.role)),
             ));
         }
-        findings.extend(self.synchronous());
+        if let Some(problem) = self.synchronous.problem() {
+            findings.push(costing(error(problem, &self.synchronous.fix()), RELOAD));
+        }
         if self.encoding == "SQL_ASCII" {
             findings.push(warning(
                 format!(
@@ -113,39 +108,6 @@ impl Server {
             ));
         }
         findings
-    }
-
-    /// Our walsender would match: commits on the server would wait until Kafka has them.
-    fn synchronous(&self) -> Option<Finding> {
-        let names = &self.synchronous_standbys;
-        if !names.contains('*') && !names.contains(crate::config::APPLICATION_NAME) {
-            return None;
-        }
-        let others: Vec<String> = self
-            .standbys
-            .iter()
-            .filter(|name| *name != crate::config::APPLICATION_NAME)
-            .map(|name| quote(name))
-            .collect();
-        let instead = if others.is_empty() {
-            String::new()
-        } else {
-            format!("FIRST 1 ({})", others.join(", "))
-        };
-        let fix = format!(
-            "ALTER SYSTEM SET synchronous_standby_names = {};",
-            literal(&instead).trim_start()
-        );
-        Some(costing(
-            error(
-                format!(
-                    "synchronous_standby_names is `{names}`, which matches our session too: every commit on the server \
-                     would wait until Kafka has it"
-                ),
-                &fix,
-            ),
-            RELOAD,
-        ))
     }
 }
 

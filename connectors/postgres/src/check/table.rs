@@ -4,8 +4,8 @@ use rowbridge_api::{ColumnNeed, Finding, Kind, Op, SourceError, TableNeeds};
 
 use super::server::Server;
 use super::{costing, error, warning};
-use crate::catalogue::{Generated, Table, TypeNames};
-use crate::publication::Member;
+use crate::catalogue::{self, Generated, Table, TypeNames};
+use crate::publication::{self, Member};
 use crate::sql::{Sql, quote, quote_table};
 
 pub(crate) const FULL_COST: &str =
@@ -24,6 +24,10 @@ pub(super) struct Facts {
     identity: Vec<String>,
     /// Leaves of a partitioned table that are not FULL, quoted.
     leaves_without_full: Vec<String>,
+    /// Inheritance children.
+    children: Vec<String>,
+    /// The table or its leaves, quoted, where an UPDATE or DELETE fails once published.
+    without_identity: Vec<String>,
 }
 
 pub(super) async fn read(sql: &Sql, table: &Table) -> Result<Facts, SourceError> {
@@ -37,11 +41,14 @@ pub(super) async fn read(sql: &Sql, table: &Table) -> Result<Facts, SourceError>
                  c.relpersistence = 'p', \
                  ARRAY(SELECT a.attname::text FROM pg_index i JOIN pg_attribute a \
                        ON a.attrelid = c.oid AND a.attnum = ANY (i.indkey) \
-                       WHERE i.indrelid = c.oid AND CASE c.relreplident WHEN 'd' THEN i.indisprimary \
+                       WHERE i.indrelid = c.oid AND i.indisvalid AND i.indimmediate AND CASE c.relreplident WHEN 'd' THEN i.indisprimary \
                              WHEN 'i' THEN i.indisreplident ELSE false END), \
                  ARRAY(SELECT format('%I.%I', ln.nspname, l.relname) FROM pg_partition_tree(c.oid) p \
                        JOIN pg_class l ON l.oid = p.relid JOIN pg_namespace ln ON ln.oid = l.relnamespace \
-                       WHERE l.relkind = 'r' AND l.oid <> c.oid AND l.relreplident <> 'f') \
+                       WHERE l.relkind = 'r' AND l.oid <> c.oid AND l.relreplident <> 'f'), \
+                 ARRAY(SELECT format('%I.%I', hn.nspname, h.relname) FROM pg_inherits i \
+                       JOIN pg_class h ON h.oid = i.inhrelid JOIN pg_namespace hn ON hn.oid = h.relnamespace \
+                       WHERE i.inhparent = c.oid AND c.relkind = 'r' ORDER BY 1) \
              FROM pg_class c WHERE c.oid = $1",
             &[&table.oid],
         )
@@ -57,6 +64,8 @@ pub(super) async fn read(sql: &Sql, table: &Table) -> Result<Facts, SourceError>
         is_logged: row.get(4),
         identity: row.get(5),
         leaves_without_full: row.get(6),
+        children: row.get(7),
+        without_identity: catalogue::without_identity(sql, table.oid).await?,
     })
 }
 
@@ -67,6 +76,8 @@ pub(super) struct Inspected<'a> {
     pub(super) facts: &'a Facts,
     pub(super) member: Option<&'a Member>,
     pub(super) publication: &'a str,
+    /// The publication publishes updates or deletes, or will once it is created.
+    pub(super) demands_identity: bool,
 }
 
 impl Inspected<'_> {
@@ -81,9 +92,21 @@ impl Inspected<'_> {
                 "",
             ));
         }
+        if !self.facts.children.is_empty() {
+            findings.push(warning(
+                format!(
+                    "rows of {}, which inherit from {}, are not its rows here, although SELECT shows them: map these \
+                     tables too if they matter",
+                    self.facts.children.join(", "),
+                    self.need.table
+                ),
+                "",
+            ));
+        }
         self.columns(types, &mut findings);
         self.key(&mut findings);
         self.rights(server, &mut findings);
+        self.row_filter(&mut findings);
         self.column_list(&mut findings);
         self.replica_identity(server, &mut findings);
         findings
@@ -204,6 +227,19 @@ impl Inspected<'_> {
         }
     }
 
+    fn row_filter(&self, findings: &mut Vec<Finding>) {
+        if let Some(filter) = self.member.and_then(|member| member.filter.as_ref()) {
+            findings.push(warning(
+                format!(
+                    "publication {} has a row filter for {}, {filter}: other rows are not seen, and a row that enters \
+                     or leaves it comes as an insert or a delete",
+                    self.publication, self.need.table
+                ),
+                "",
+            ));
+        }
+    }
+
     /// A column list that leaves out what rules read.
     fn column_list(&self, findings: &mut Vec<Finding>) {
         let Some(listed) = self.listed() else {
@@ -240,7 +276,7 @@ impl Inspected<'_> {
     }
 
     fn without_column_list(&self) -> String {
-        let (publication, table) = (quote(self.publication), quote_table(&self.need.table));
+        let (publication, table) = (quote(self.publication), publication::only(&self.need.table));
         format!(
             "ALTER PUBLICATION {publication} DROP TABLE {table}; ALTER PUBLICATION {publication} ADD TABLE {table};"
         )
@@ -248,7 +284,6 @@ impl Inspected<'_> {
 
     fn replica_identity(&self, server: &Server, findings: &mut Vec<Finding>) {
         let table = &self.need.table;
-        let changes = self.need.ops.contains(Op::Update) || self.need.ops.contains(Op::Delete);
         let old: Vec<&ColumnNeed> = self
             .need
             .columns
@@ -261,7 +296,7 @@ impl Inspected<'_> {
             .iter()
             .filter(|column| !self.facts.identity.contains(&column.name))
             .collect();
-        let none = self.table.replica_identity != 'f' && self.facts.identity.is_empty();
+        let none = self.demands_identity && !self.facts.without_identity.is_empty();
         if !is_full && !hidden.is_empty() {
             let names: Vec<&str> = hidden.iter().map(|column| column.name.as_str()).collect();
             let mut rules: Vec<&str> = hidden
@@ -277,13 +312,19 @@ impl Inspected<'_> {
                 rules.join(", ")
             );
             findings.push(costing(error(problem, &self.full_statement()), FULL_COST));
-        } else if none && changes {
+        } else if none {
+            let without = self.facts.without_identity.join(", ");
             let problem = format!(
-                "table {table} has no replica identity: once published, every UPDATE and DELETE of it would fail"
+                "table {table} has no replica identity ({without}): once published, every UPDATE and DELETE of it would \
+                 fail"
             );
-            findings.push(costing(error(problem, &self.full_statement()), FULL_COST));
+            let statements = self.facts.without_identity.iter();
+            let statements =
+                statements.map(|table| format!("ALTER TABLE {table} REPLICA IDENTITY FULL;"));
+            let fix = statements.collect::<Vec<_>>().join(" ");
+            findings.push(costing(error(problem, &fix), FULL_COST));
         }
-        let will_be_full = is_full || !hidden.is_empty() || (none && changes);
+        let will_be_full = is_full || !hidden.is_empty() || none;
         if will_be_full && let Some(_listed) = self.listed() {
             findings.push(error(
                 format!(

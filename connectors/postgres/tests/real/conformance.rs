@@ -8,13 +8,13 @@ use rowbridge_postgres::{PostgresConfig, PostgresSource};
 use rowbridge_testbed::{PgVersion, Postgres};
 
 use crate::follower::settings;
-use crate::on_every_version;
+use crate::on_oldest_and_newest_too;
 use crate::server::Database;
 
 /// The shortest time-out in which a loaded machine still answers.
 const WAL_SENDER_TIMEOUT: Duration = Duration::from_secs(2);
 
-on_every_version!(keeps_every_promise_of_a_source);
+on_oldest_and_newest_too!(keeps_every_promise_of_a_source);
 
 async fn keeps_every_promise_of_a_source(version: PgVersion) {
     let mut subject = Real {

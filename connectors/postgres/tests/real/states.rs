@@ -2,7 +2,7 @@
 
 use rowbridge_api::{Claim, Identity, Position, Source, SourceError, Start, State};
 use rowbridge_postgres::{PostgresSource, Removal, drop_slot_and_publication, slot_state};
-use rowbridge_testbed::PgVersion;
+use rowbridge_testbed::{PgVersion, Postgres};
 
 use crate::follower::{Follower, needs, settings};
 use crate::on_every_version;
@@ -25,7 +25,7 @@ on_every_version!(
 );
 
 /// A pipeline that ran and stopped: where it was.
-async fn ran(db: &Database) -> (Position, Identity) {
+pub(crate) async fn ran(db: &Database) -> (Position, Identity) {
     db.run(TABLE).await;
     let mut follower = Follower::first(settings(&db.url), &db.pipeline, "t").await;
     follower.snapshot().await;
@@ -43,7 +43,7 @@ async fn refusal(db: &Database, position: Position, recorded: Identity) -> (Stat
     refused(follower.error().await)
 }
 
-fn refused(error: SourceError) -> (State, String) {
+pub(crate) fn refused(error: SourceError) -> (State, String) {
     match error {
         SourceError::Refused {
             state,
@@ -176,7 +176,7 @@ async fn a_table_taken_out_is_noticed_and_a_new_one_joins(version: PgVersion) {
         .await;
     let (state, text) = refusal(&db, position, recorded).await;
     assert_eq!(state, State::PublicationChanged);
-    assert!(text.contains("ADD TABLE \"public\".\"t\""), "{text}");
+    assert!(text.contains("ADD TABLE ONLY \"public\".\"t\""), "{text}");
 }
 
 async fn the_second_instance_stands_by_and_takes_over(version: PgVersion) {
@@ -243,4 +243,44 @@ async fn drop_removes_slot_and_publication_but_not_under_a_running_instance(vers
     assert_eq!(removals.slot, Removal::Removed);
     assert_eq!(removals.publication, Removal::Removed);
     assert_eq!(db.confirmed().await, None);
+}
+
+#[tokio::test]
+async fn where_we_would_be_a_synchronous_standby_nothing_streams() {
+    let server = Postgres::start(PgVersion::V15).await.unwrap();
+    let db = Database::on(&server).await;
+    db.run(TABLE).await;
+    let mut config = settings(&db.url);
+    config.limits.watch_interval = std::time::Duration::from_millis(50);
+    let mut follower = Follower::first(config, &db.pipeline, "t").await;
+    follower.snapshot().await;
+    // As somebody does who adds the first standby. This session itself must not wait for it.
+    let set = |names: &str| {
+        let url = db.url.clone();
+        let set = format!("ALTER SYSTEM SET synchronous_standby_names = '{names}'");
+        async move {
+            Postgres::sql_at(&url, &set).await.unwrap();
+            Postgres::sql_at(&url, "SELECT pg_reload_conf()")
+                .await
+                .unwrap();
+        }
+    };
+    set("FIRST 1 (*)").await;
+    let (state, text) = refused(follower.error().await);
+    assert_eq!(state, State::Invalid, "while streaming: {text}");
+    let mut source = PostgresSource::new(settings(&db.url), &db.pipeline);
+    let (state, text) = refused(source.own().await.unwrap_err());
+    assert_eq!(state, State::Invalid, "at start: {text}");
+    assert!(text.contains("synchronous_standby_names = ''"), "{text}");
+    let senders = "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'";
+    until("our walsender to be gone", || async {
+        db.text(senders).await.as_deref() == Some("0")
+    })
+    .await;
+    set("rowbridge_standby").await;
+    until("the setting to be read", || async {
+        let mut source = PostgresSource::new(settings(&db.url), &db.pipeline);
+        source.own().await.is_ok()
+    })
+    .await;
 }
