@@ -1,7 +1,7 @@
 //! `mapping.toml`, laid out to be read and edited.
 
-use rowbridge_api::Kind;
 use rowbridge_api::survey::{BeforeImage, Nullability};
+use rowbridge_api::{Kind, TableName};
 
 use super::columns::{Column, Role, Withheld};
 use super::rules::{Rule, Rules};
@@ -37,9 +37,17 @@ fn header(pipeline: &str) -> String {
     format!("{}\n[mapping]\n{entries}", toml_text::comment(about))
 }
 
+/// The table as a mapping names it: in double quotes only where it could be read as another.
+fn source_name(table: &TableName) -> String {
+    if !table.schema.contains(['.', '"']) && !table.name.starts_with('"') {
+        return table.to_string();
+    }
+    let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
+    format!("{}.{}", quoted(&table.schema), quoted(&table.name))
+}
+
 fn declaration(table: &Table<'_>) -> Entry {
-    let source = table.survey.table.to_string();
-    let name = string(&source);
+    let name = string(&source_name(&table.survey.table));
     let value = match &table.key {
         Key::Primary(_) => name,
         other => {

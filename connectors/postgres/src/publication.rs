@@ -54,10 +54,41 @@ pub(crate) async fn read(sql: &Sql, name: &str) -> Result<Option<Publication>, S
     };
     let operations = [Op::Insert, Op::Update, Op::Delete, Op::Truncate];
     let comment: Option<String> = row.get(5);
+    let tables = match members(sql, name).await {
+        Ok(tables) => tables,
+        // The view fails, instead of showing nothing, for a publication that was dropped while it looked.
+        Err(error) => {
+            let still = "SELECT FROM pg_publication WHERE pubname = $1";
+            let is_gone = sql.query(doing, still, &[&name]).await?.is_empty();
+            return if is_gone { Ok(None) } else { Err(error) };
+        }
+    };
+    let roots_apart = if row.get(4) {
+        BTreeSet::new()
+    } else {
+        let roots = "SELECT n.nspname::text, c.relname::text FROM pg_class c \
+                     JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'p'";
+        let roots = sql.query(doing, roots, &[]).await?;
+        roots.iter().map(table_of).collect()
+    };
+    Ok(Some(Publication {
+        tables,
+        operations: operations
+            .into_iter()
+            .enumerate()
+            .map(|(index, op)| (op, row.get(index)))
+            .collect(),
+        roots_apart,
+        joined: comment.as_deref().map(joined_of).unwrap_or_default(),
+    }))
+}
+
+/// The tables of a publication that exists.
+async fn members(sql: &Sql, name: &str) -> Result<BTreeMap<TableName, Member>, SourceError> {
     // The columns of this view grew with PostgreSQL 15: read it as JSON and take what is there.
     let tables = sql
         .query(
-            doing,
+            "read the publication",
             "SELECT schemaname::text, tablename::text, \
                  ARRAY(SELECT jsonb_array_elements_text(CASE jsonb_typeof(to_jsonb(t) -> 'attnames') \
                      WHEN 'array' THEN to_jsonb(t) -> 'attnames' ELSE '[]' END)), \
@@ -78,24 +109,7 @@ pub(crate) async fn read(sql: &Sql, name: &str) -> Result<Option<Publication>, S
         };
         (table_of(row), member)
     });
-    let roots_apart = if row.get(4) {
-        BTreeSet::new()
-    } else {
-        let roots = "SELECT n.nspname::text, c.relname::text FROM pg_class c \
-                     JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'p'";
-        let roots = sql.query(doing, roots, &[]).await?;
-        roots.iter().map(table_of).collect()
-    };
-    Ok(Some(Publication {
-        tables: members.collect(),
-        operations: operations
-            .into_iter()
-            .enumerate()
-            .map(|(index, op)| (op, row.get(index)))
-            .collect(),
-        roots_apart,
-        joined: comment.as_deref().map(joined_of).unwrap_or_default(),
-    }))
+    Ok(members.collect())
 }
 
 fn table_of(row: &tokio_postgres::Row) -> TableName {

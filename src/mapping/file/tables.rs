@@ -81,21 +81,36 @@ fn read_table(short: Text, node: &Node<'_>) -> TableDecl {
 /// `schema.table` as they are in the catalogue, each in double quotes if that is clearer, as SQL would have it. Up to
 /// the first dot outside of quotes it is the schema; nothing is folded to lower case.
 fn parse_name(name: &str) -> Option<TableName> {
-    let (schema, table) = match name.strip_prefix('"') {
-        Some(quoted) => {
-            let (schema, rest) = quoted.split_once("\".")?;
-            (schema.replace("\"\"", "\""), rest)
-        }
+    let (schema, table) = match unquote(name) {
+        Some((schema, rest)) => (schema, rest.strip_prefix('.')?),
         None => {
             let (schema, rest) = name.split_once('.')?;
             (schema.to_owned(), rest)
         }
     };
-    let unquoted = table
-        .strip_prefix('"')
-        .and_then(|table| table.strip_suffix('"'));
-    let table = unquoted.map_or_else(|| table.to_owned(), |table| table.replace("\"\"", "\""));
+    let table = match unquote(table) {
+        Some((table, "")) => table,
+        _ => table.to_owned(),
+    };
     (!schema.is_empty() && !table.is_empty()).then(|| TableName::new(schema, table))
+}
+
+/// The name in double quotes that `text` begins with, and what follows; nothing if it begins with none.
+fn unquote(text: &str) -> Option<(String, &str)> {
+    let mut rest = text.strip_prefix('"')?;
+    let mut name = String::new();
+    loop {
+        let end = rest.find('"')?;
+        name.push_str(&rest[..end]);
+        rest = &rest[end + 1..];
+        match rest.strip_prefix('"') {
+            Some(more) => {
+                name.push('"');
+                rest = more;
+            }
+            None => return Some((name, rest)),
+        }
+    }
 }
 
 const TOPIC_KEYS: &[&str] = &[
@@ -248,6 +263,8 @@ mod tests {
             ("public.Order Lines.2019", "public", "Order Lines.2019"),
             ("\"public\".\"Order Lines\"", "public", "Order Lines"),
             ("\"my.schema\".t", "my.schema", "t"),
+            ("\"a\"\".b\".t", "a\".b", "t"),
+            ("\"\"\"\".a", "\"", "a"),
             ("Sales.\"a \"\"b\"\"\"", "Sales", "a \"b\""),
         ] {
             assert_eq!(
