@@ -29,20 +29,20 @@ pub(crate) async fn run(config: Config) -> Result<ExitCode> {
         SinkConfig::Kafka(settings) => {
             let kafka = peers::kafka(&config, settings)?;
             let published = Published::of(&published);
-            daemon(&config, mapping, move || {
+            Box::pin(daemon(&config, mapping, move || {
                 Ok(KafkaSink::new(kafka.clone(), published.clone()))
-            })
+            }))
             .await
         }
         SinkConfig::Stdout {} => {
             let pipeline = config.pipeline.clone();
-            daemon(&config, mapping, move || {
+            Box::pin(daemon(&config, mapping, move || {
                 Ok(StdoutSink::new(
                     Arc::clone(&published),
                     &pipeline,
                     std::io::stdout(),
                 ))
-            })
+            }))
             .await
         }
     }

@@ -142,6 +142,18 @@ impl Assembler {
         }));
     }
 
+    /// Ends the open transaction; see [`Assembler::apply`].
+    fn end(&mut self, batch: &mut Batch, end_lsn: u64) -> Result<Option<u64>, AssembleError> {
+        self.moves.finish();
+        let open = self.open.take().ok_or(AssembleError::Order("a commit"))?;
+        match open.stage {
+            Stage::Sent => self.commit(batch, end_lsn),
+            Stage::Silent => return Ok(Some(end_lsn)),
+            Stage::Skipped => {}
+        }
+        Ok(None)
+    }
+
     /// Takes in the message in `batch.bytes[range]`. Returns the end of a transaction that had nothing for
     /// us: an idle position that may wait.
     pub(crate) fn apply(
@@ -168,15 +180,7 @@ impl Assembler {
             } => {
                 self.begin(final_lsn, commit_time, xid)?;
             }
-            Message::Commit { end_lsn, .. } => {
-                self.moves.finish();
-                let open = self.open.take().ok_or(AssembleError::Order("a commit"))?;
-                match open.stage {
-                    Stage::Sent => self.commit(batch, end_lsn),
-                    Stage::Silent => return Ok(Some(end_lsn)),
-                    Stage::Skipped => {}
-                }
-            }
+            Message::Commit { end_lsn, .. } => return self.end(batch, end_lsn),
             Message::Relation(relation) => {
                 if let Some(shape) = self.announce(&relation) {
                     items.push(Item::Shape(shape));
