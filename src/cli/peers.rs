@@ -61,6 +61,7 @@ pub(crate) fn kafka(config: &Config, settings: &KafkaSettings) -> Result<KafkaCo
     let milliseconds = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     Ok(KafkaConfig {
         pipeline: config.pipeline.clone(),
+        instance: uuid::Uuid::new_v4().to_string(),
         brokers: settings.brokers.clone(),
         properties,
         create_topics: settings.create_topics,

@@ -8,7 +8,7 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use anyhow::Result;
-use rowbridge_api::{Claim, Identity, Position, Source as _, SourceError, State};
+use rowbridge_api::{Claim, Identity, Position, Remembers, Source as _, SourceError, State};
 use rowbridge_postgres::{
     PostgresConfig, PostgresSource, SlotState, accept_publication, make_slot, remove_slot,
     slot_state,
@@ -54,7 +54,7 @@ pub(super) async fn forget(config: &Config, kafka: KafkaConfig) -> Result<String
         None => Ok("there was none".to_owned()),
         Some(before) => {
             let source = before.checkpoint.source.clone();
-            commit(config, kafka, source, Progress::Creating).await?;
+            commit(config, kafka, source, Progress::CREATING).await?;
             Ok(format!("forgotten; it was {}", place(&before.checkpoint)))
         }
     }
@@ -144,7 +144,7 @@ async fn show(
 
 fn place(checkpoint: &Checkpoint) -> String {
     match &checkpoint.progress {
-        Progress::Creating => "first start not finished".to_owned(),
+        Progress::Creating { .. } => "first start not finished".to_owned(),
         Progress::At {
             position,
             cursor: None,
@@ -178,7 +178,7 @@ async fn set(
     let Some(wanted) = &args.position else {
         drop(source);
         remove_slot_when_free(postgres, &config.pipeline).await?;
-        commit(config, kafka, taken.identity, Progress::Creating).await?;
+        commit(config, kafka, taken.identity, Progress::CREATING).await?;
         writeln!(
             out,
             "the next start reads the existing rows again, as `read` changes"
@@ -193,7 +193,7 @@ async fn set(
         .as_ref()
         .and_then(|recorded| match &recorded.checkpoint.progress {
             Progress::At { position, .. } => Some(position.clone()),
-            Progress::Creating => None,
+            Progress::Creating { .. } => None,
         });
     let (progress, consequence) = match slot {
         Some(slot) => {
@@ -218,7 +218,7 @@ async fn set(
     }
     let set_to = match &progress {
         Progress::At { position, .. } => position.to_string(),
-        Progress::Creating => String::new(),
+        Progress::Creating { .. } => String::new(),
     };
     commit(config, kafka, taken.identity, progress).await?;
     writeln!(out, "{consequence}\nthe position is {set_to}")?;
@@ -245,13 +245,12 @@ async fn take(
     before: Option<&Recorded>,
 ) -> Result<Taken> {
     match source.own().await {
-        Ok(Claim::Owned(identity)) => Ok(Taken {
-            identity,
-            slot: SlotIs::Usable,
-        }),
-        Ok(Claim::Fresh(identity)) => Ok(Taken {
-            identity,
-            slot: SlotIs::Missing,
+        Ok(Claim::Owned(ownership)) => Ok(Taken {
+            identity: ownership.identity,
+            slot: match ownership.remembers {
+                Remembers::Start { .. } => SlotIs::Usable,
+                Remembers::Nothing => SlotIs::Missing,
+            },
         }),
         Ok(Claim::Standby { holder }) => Err(Refusal::invalid(
             format!("an instance runs: {holder} reads the slot"),

@@ -7,14 +7,14 @@ use std::sync::mpsc::{Receiver, SyncSender};
 use std::thread;
 use std::time::Instant;
 
-use rowbridge_api::{Claim, Position, Start, State};
+use rowbridge_api::{HEARTBEAT, Ownership, Position, Remembers, Start, State};
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::meter::CommitMeter;
 use super::{Limits, backoff, planted};
 use crate::event::EncodedBatch;
-use crate::sink::{Opened, Progress, Sink, SinkError};
+use crate::sink::{Committed, LastCommit, Opened, Progress, Sink, SinkError};
 
 /// How a session begins, once the sink said what is published.
 #[derive(Clone, Debug)]
@@ -36,20 +36,20 @@ pub(super) struct Channels {
 /// Opens the sink (again and again while it cannot be reached), then commits until the mapper hangs up.
 pub(super) fn run<S: Sink>(
     make_sink: &(dyn Fn() -> Result<S, SinkError> + Send + Sync),
-    claim: &Claim,
+    owned: &Ownership,
     channels: Channels,
     limits: &Limits,
     stop: &CancellationToken,
     meter: &mut CommitMeter,
 ) -> Result<(), SinkError> {
-    let Some((mut sink, opened)) = open(make_sink, claim, limits, stop, meter)? else {
+    let Some((mut sink, opened)) = open(make_sink, owned, limits, stop, meter)? else {
         return Ok(());
     };
-    let begin = decide(claim, opened)?;
-    if begin.start == Start::First {
+    let begin = decide(owned, opened)?;
+    if matches!(begin.start, Start::First { .. }) {
         // The intent is on record before slot and publication exist: a lost position is never taken for a
         // first start.
-        sink.commit(&Progress::Creating)?;
+        sink.commit(&begin.progress)?;
     }
     if let Progress::At { position, .. } = &begin.progress {
         channels.acked.send_replace(Some(position.clone()));
@@ -155,21 +155,22 @@ fn acknowledge(acked: &watch::Sender<Option<Position>>, progress: &Progress) {
 /// Opens a sink, trying again while it cannot be reached; nothing if `stop` came first.
 fn open<S: Sink>(
     make_sink: &(dyn Fn() -> Result<S, SinkError> + Send + Sync),
-    claim: &Claim,
+    owned: &Ownership,
     limits: &Limits,
     stop: &CancellationToken,
     meter: &mut CommitMeter,
 ) -> Result<Option<(S, Opened)>, SinkError> {
-    let (Claim::Owned(identity) | Claim::Fresh(identity)) = claim else {
-        return Ok(None);
-    };
     let mut delays = backoff::delays(limits);
     while !stop.is_cancelled() {
-        let attempt =
-            make_sink().and_then(|mut sink| sink.open(identity).map(|opened| (sink, opened)));
+        let attempt = make_sink().and_then(|mut sink| {
+            if !owned.exclusive {
+                wait_for_the_last(&mut sink, limits, stop)?;
+            }
+            sink.open(&owned.identity).map(|opened| (sink, opened))
+        });
         match attempt {
             Ok(opened) => return Ok(Some(opened)),
-            Err(refused @ SinkError::Refused { .. }) => return Err(refused),
+            Err(end @ (SinkError::Refused { .. } | SinkError::Standby { .. })) => return Err(end),
             Err(error) => {
                 let pause = delays.next().unwrap_or(limits.backoff_max);
                 meter.open_failed(&error, pause);
@@ -180,33 +181,79 @@ fn open<S: Sink>(
     Ok(None)
 }
 
+/// Makes sure that nobody else publishes, where the source does not: an instance that lives commits every
+/// [`HEARTBEAT`], changes or none.
+fn wait_for_the_last<S: Sink>(
+    sink: &mut S,
+    limits: &Limits,
+    stop: &CancellationToken,
+) -> Result<(), SinkError> {
+    let Some(LastCommit {
+        by: Committed::By(holder),
+        age,
+        mark,
+    }) = sink.last_commit()?
+    else {
+        return Ok(());
+    };
+    if age > limits.certainly_gone_after {
+        return Ok(());
+    }
+    // However old it looks: clocks differ.
+    let patience = limits.gone_after.saturating_sub(age).max(HEARTBEAT * 2);
+    let looked_at = Instant::now();
+    while looked_at.elapsed() < patience && !stop.is_cancelled() {
+        backoff::block_unless(stop, limits.standby_poll);
+        if sink.last_commit()?.is_some_and(|last| last.mark != mark) {
+            return Err(SinkError::Standby { holder });
+        }
+    }
+    Ok(())
+}
+
 /// From where to start, given what the source and the sink remember of the pipeline.
-fn decide(claim: &Claim, opened: Opened) -> Result<Begin, SinkError> {
-    let first = |progress, mapping_hash| Begin {
-        start: Start::First,
+fn decide(owned: &Ownership, opened: Opened) -> Result<Begin, SinkError> {
+    let first = |since: Option<Position>, mapping_hash| Begin {
+        start: Start::First {
+            since: since.clone(),
+        },
+        progress: Progress::Creating { since },
+        mapping_hash,
+    };
+    let at = |position: &Position, recorded, progress, mapping_hash| Begin {
+        start: Start::Resume {
+            position: position.clone(),
+            recorded,
+        },
         progress,
         mapping_hash,
     };
-    match (claim, opened) {
-        (Claim::Fresh(_), Opened::First) => Ok(first(Progress::Creating, None)),
-        (_, Opened::Resume(checkpoint)) if checkpoint.progress == Progress::Creating => {
-            Ok(first(Progress::Creating, Some(checkpoint.mapping_hash)))
-        }
-        (_, Opened::Resume(checkpoint)) => {
-            let Progress::At { position, .. } = &checkpoint.progress else {
-                unreachable!("creating was matched above")
-            };
-            let start = Start::Resume {
+    match (opened, &owned.remembers) {
+        (Opened::First | Opened::Unrecorded, Remembers::Nothing) => Ok(first(None, None)),
+        (Opened::First, Remembers::Start { .. }) => Err(position_lost()),
+        (Opened::Unrecorded, Remembers::Start { position: None }) => Ok(first(None, None)),
+        (
+            Opened::Unrecorded,
+            Remembers::Start {
+                position: Some(position),
+            },
+        ) => {
+            let progress = Progress::At {
                 position: position.clone(),
-                recorded: checkpoint.source,
+                cursor: None,
             };
-            Ok(Begin {
-                start,
-                progress: checkpoint.progress,
-                mapping_hash: Some(checkpoint.mapping_hash),
+            Ok(at(position, owned.identity.clone(), progress, None))
+        }
+        (Opened::Resume(checkpoint), _) => {
+            let hash = Some(checkpoint.mapping_hash);
+            Ok(match &checkpoint.progress {
+                Progress::Creating { since } => first(since.clone(), hash),
+                Progress::At { position, .. } => {
+                    let progress = checkpoint.progress.clone();
+                    at(position, checkpoint.source, progress, hash)
+                }
             })
         }
-        (_, Opened::First) => Err(position_lost()),
     }
 }
 

@@ -65,6 +65,8 @@ pub(super) struct Mapper {
     replay: Replay,
     /// The last finished transaction, or nothing before the end of the first snapshot.
     finished: Option<Position>,
+    /// Where the first snapshot began that published a row.
+    since: Option<Position>,
     open: Option<Open>,
     /// Stamps the changes of a first snapshot, which have no transaction of their own.
     snapshot: bool,
@@ -83,9 +85,9 @@ struct Open {
 
 impl Mapper {
     pub(super) fn new(evaluator: Evaluator, progress: Progress) -> Self {
-        let (finished, cursor) = match progress {
-            Progress::Creating => (None, None),
-            Progress::At { position, cursor } => (Some(position), cursor),
+        let (finished, since, cursor) = match progress {
+            Progress::Creating { since } => (None, since, None),
+            Progress::At { position, cursor } => (Some(position), None, cursor),
         };
         let snapshot = finished.is_none();
         Self {
@@ -93,6 +95,7 @@ impl Mapper {
             shapes: Vec::new(),
             replay: Replay::new(cursor),
             finished,
+            since,
             open: None,
             snapshot,
         }
@@ -121,7 +124,10 @@ impl Mapper {
     }
 
     fn begin(&mut self, transaction: &Transaction) -> Result<(), Stop> {
-        if !self.snapshot {
+        if self.snapshot {
+            self.since
+                .get_or_insert_with(|| transaction.position.clone());
+        } else {
             self.replay.begin(&transaction.position)?;
         }
         self.open = Some(Open {
@@ -197,7 +203,9 @@ impl Mapper {
     /// Where the pipeline stands once everything mapped so far is published.
     fn progress(&mut self, batch: &Batch) -> Progress {
         let Some(position) = self.finished.clone() else {
-            return Progress::Creating;
+            return Progress::Creating {
+                since: self.since.clone(),
+            };
         };
         let cursor = self.open.as_mut().and_then(|open| {
             if let Some(last) = open.last.take() {

@@ -68,7 +68,7 @@ impl Meters {
         }
         self.health.confirm();
         match &begin.start {
-            Start::First => {
+            Start::First { .. } => {
                 tracing::info!("first start: reading the existing rows");
                 self.health.set(Phase::Snapshot);
             }

@@ -20,7 +20,9 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rowbridge_api::{Claim, Source, SourceError, SourceIo, SourceStatus, batch_channel};
+use rowbridge_api::{
+    Claim, HEARTBEAT, Ownership, Source, SourceError, SourceIo, SourceStatus, batch_channel,
+};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -53,6 +55,10 @@ pub struct Limits {
     pub backoff_max: Duration,
     /// How often a standby looks whether the source is free.
     pub standby_poll: Duration,
+    /// After so long without a commit another instance is taken for gone, where the source cannot tell.
+    pub gone_after: Duration,
+    /// After so long it is not even looked at again: no two clocks differ by so much.
+    pub certainly_gone_after: Duration,
 }
 
 impl Default for Limits {
@@ -68,6 +74,8 @@ impl Default for Limits {
             backoff_min: Duration::from_millis(100),
             backoff_max: Duration::from_secs(10),
             standby_poll: Duration::from_millis(500),
+            gone_after: HEARTBEAT * 3,
+            certainly_gone_after: Duration::from_secs(60),
         }
     }
 }
@@ -88,6 +96,7 @@ pub struct Plan<M> {
 enum Ended {
     Refused(Refusal),
     Transient { peer: Peer, problem: String },
+    Standby { holder: String },
 }
 
 /// Runs the pipeline until `plan.shutdown`, through any number of sessions.
@@ -109,6 +118,11 @@ where
                 plan.meters.refused(&refusal);
                 return Err(refusal);
             }
+            Err(Ended::Standby { holder }) => {
+                plan.meters.standby(&holder);
+                let pause = plan.limits.standby_poll;
+                let _ = tokio::time::timeout(pause, plan.shutdown.cancelled()).await;
+            }
             Err(Ended::Transient { peer, problem }) => {
                 if plan.meters.commits() > commits_before {
                     delays = backoff::delays(&plan.limits); // It worked in between: a new row of failures.
@@ -129,12 +143,10 @@ where
     S: Sink,
     M: Fn() -> Result<S, SinkError> + Send + Sync + 'static,
 {
-    let Some(claim) = own(source, plan).await? else {
+    let Some(owned) = own(source, plan).await? else {
         return Ok(());
     };
-    let (Claim::Owned(identity) | Claim::Fresh(identity)) = claim.clone() else {
-        unreachable!("standby is waited out")
-    };
+    let identity = owned.identity.clone();
 
     let stop = plan.shutdown.child_token();
     let _stop_when_dropped = stop.clone().drop_guard();
@@ -149,7 +161,7 @@ where
         begin,
         acked,
     };
-    let committer = spawn_committer(plan, claim, channels, stop.clone());
+    let committer = spawn_committer(plan, owned, channels, stop.clone());
 
     let begin = tokio::select! {
         begin = begins => match begin {
@@ -203,23 +215,23 @@ where
 }
 
 /// Waits until this instance is the only reader; nothing if shutdown comes first.
-async fn own<D: Source, M>(source: &mut D, plan: &Plan<M>) -> Result<Option<Claim>, Ended> {
+async fn own<D: Source, M>(source: &mut D, plan: &Plan<M>) -> Result<Option<Ownership>, Ended> {
     loop {
         let claim = tokio::select! {
             claim = source.own() => claim?,
             () = plan.shutdown.cancelled() => return Ok(None),
         };
-        let Claim::Standby { holder } = &claim else {
-            return Ok(Some(claim));
-        };
-        plan.meters.standby(holder);
+        match claim {
+            Claim::Owned(owned) => return Ok(Some(owned)),
+            Claim::Standby { holder } => plan.meters.standby(&holder),
+        }
         let _ = tokio::time::timeout(plan.limits.standby_poll, plan.shutdown.cancelled()).await;
     }
 }
 
 fn spawn_committer<S, M>(
     plan: &Plan<M>,
-    claim: Claim,
+    owned: Ownership,
     channels: committer::Channels,
     stop: CancellationToken,
 ) -> JoinHandle<Result<(), SinkError>>
@@ -229,12 +241,9 @@ where
 {
     let make_sink = Arc::clone(&plan.make_sink);
     let limits = plan.limits.clone();
-    let (Claim::Owned(identity) | Claim::Fresh(identity)) = &claim else {
-        unreachable!("standby is waited out")
-    };
-    let mut meter = plan.meters.committer(identity.clone());
+    let mut meter = plan.meters.committer(owned.identity.clone());
     tokio::task::spawn_blocking(move || {
-        committer::run(&*make_sink, &claim, channels, &limits, &stop, &mut meter)
+        committer::run(&*make_sink, &owned, channels, &limits, &stop, &mut meter)
     })
 }
 
@@ -286,6 +295,7 @@ impl From<SinkError> for Ended {
                 problem,
                 hint,
             } => Self::Refused(Refusal::new(state, problem, hint)),
+            SinkError::Standby { holder } => Self::Standby { holder },
             other => Self::Transient {
                 peer: Peer::Sink,
                 problem: other.to_string(),

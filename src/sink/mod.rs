@@ -8,6 +8,7 @@ pub mod kafka;
 pub mod stdout;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use rowbridge_api::{Identity, Position, State};
 
@@ -16,9 +17,12 @@ use crate::event::EncodedBatch;
 /// Where a pipeline stands in its source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Progress {
-    /// A first start was begun: slot and publication may or may not exist, the existing rows are not all
+    /// A first start was begun: what it needs in the source may or may not exist, the existing rows are not all
     /// read.
-    Creating,
+    Creating {
+        /// Where the first attempt that published a row began; see [`rowbridge_api::Start::First`].
+        since: Option<Position>,
+    },
     /// Every transaction that ended at or before `position` is published, and of the next one the part
     /// that `cursor` says.
     At {
@@ -49,11 +53,36 @@ pub struct Checkpoint {
     pub partitions_of_topics: BTreeMap<String, u32>,
 }
 
+impl Progress {
+    /// Nothing is published yet.
+    pub const CREATING: Self = Self::Creating { since: None };
+}
+
+/// Who committed last for a pipeline.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastCommit {
+    pub by: Committed,
+    /// How long ago, by the two processes' clocks.
+    pub age: Duration,
+    /// Differs between any two commits.
+    pub mark: String,
+}
+
+/// Which process a commit is of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Committed {
+    ByUs,
+    /// The other one, for people.
+    By(String),
+}
+
 /// What a sink remembers of the pipeline when it opens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Opened {
     /// Nothing: no checkpoint was ever committed.
     First,
+    /// This sink keeps no checkpoint beyond its process: what the source remembers is all there is.
+    Unrecorded,
     /// The last checkpoint (its progress may be [`Progress::Creating`]).
     Resume(Checkpoint),
 }
@@ -70,6 +99,9 @@ pub enum SinkError {
     /// Another producer took a transactional id of ours, or the broker timed our transaction out.
     #[error("fenced: {problem}")]
     Fenced { problem: String },
+    /// Another instance publishes for this pipeline: wait for its end.
+    #[error("another instance publishes: {holder}")]
+    Standby { holder: String },
     /// Will not pass by itself.
     #[error("{state}: {problem}")]
     Refused {
@@ -84,6 +116,15 @@ pub enum SinkError {
 /// Dropping a sink abandons what was written since the last commit. After any error only dropping it and
 /// opening a new one is allowed.
 pub trait Sink {
+    /// Who committed last, where instances have to find out about each other through the sink. Takes nothing
+    /// over. A sink that only its own process knows has nothing to tell.
+    ///
+    /// # Errors
+    /// See [`SinkError`].
+    fn last_commit(&mut self) -> Result<Option<LastCommit>, SinkError> {
+        Ok(None)
+    }
+
     /// Takes the pipeline over from any earlier producer and reads its last checkpoint.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! The sink that prints events: pipelines with `[sink.stdout]`, to look at and to pipe on.
 //!
-//! It remembers its position as long as the process lives and no longer, so every process starts at the
-//! beginning. Lines appear with their commit, never before: what a reader saw is what the source was
+//! It keeps its position as long as the process lives and no longer: the next process goes on where the source
+//! was acknowledged. Lines appear with their commit, never before: what a reader saw is what the source was
 //! acknowledged for.
 
 use std::collections::BTreeMap;
@@ -47,7 +47,8 @@ impl<W: Write> Sink for StdoutSink<W> {
     fn open(&mut self, source: &Identity) -> Result<Opened, SinkError> {
         self.pending.clear();
         self.source = Some(source.clone());
-        Ok(self.committed.clone().map_or(Opened::First, Opened::Resume))
+        let committed = self.committed.clone();
+        Ok(committed.map_or(Opened::Unrecorded, Opened::Resume))
     }
 
     fn write(&mut self, batch: &EncodedBatch) -> Result<(), SinkError> {

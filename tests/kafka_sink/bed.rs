@@ -94,6 +94,7 @@ impl Bed {
             },
             config: KafkaConfig {
                 pipeline: unique,
+                instance: uuid(),
                 brokers: brokers.to_owned(),
                 properties: Properties::checked(&BTreeMap::new()).unwrap(),
                 create_topics: true,

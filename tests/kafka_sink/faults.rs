@@ -18,7 +18,7 @@ fn bed(kafka: &Kafka, pipeline: &str) -> Bed {
 fn progress(opened: Opened) -> Progress {
     match opened {
         Opened::Resume(checkpoint) => checkpoint.progress,
-        Opened::First => panic!("a checkpoint was committed and is not found"),
+        Opened::First | Opened::Unrecorded => panic!("a checkpoint was committed and is not found"),
     }
 }
 

@@ -11,7 +11,7 @@ use crate::bed::{Bed, at, batch, push, read_all, source};
 fn resumed(opened: Opened) -> Checkpoint {
     match opened {
         Opened::Resume(checkpoint) => checkpoint,
-        Opened::First => panic!("a checkpoint was committed and is not found"),
+        Opened::First | Opened::Unrecorded => panic!("a checkpoint was committed and is not found"),
     }
 }
 
@@ -20,10 +20,10 @@ fn a_new_pipeline_starts_first_and_resumes_where_it_committed() {
     let bed = Bed::new("resume", 12);
     let mut sink = bed.sink();
     assert_eq!(sink.open(&source("a")).unwrap(), Opened::First);
-    sink.commit(&Progress::Creating).unwrap();
+    sink.commit(&Progress::CREATING).unwrap();
     assert_eq!(
         resumed(sink.open(&source("a")).unwrap()).progress,
-        Progress::Creating
+        Progress::CREATING
     );
 
     sink.write(&batch(0, 10)).unwrap();

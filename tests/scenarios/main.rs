@@ -1,6 +1,7 @@
 //! What Rowbridge promises, shown on real servers: each file one kind of trouble, each test one story.
 
 mod oracle;
+mod printing;
 mod rig;
 mod workload;
 

@@ -1,7 +1,7 @@
 //! One scenario's stage: a database, a broker, a configuration, and daemons on it.
 
 use std::fs::{self, File};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -146,6 +146,17 @@ impl Rig {
         )?)
     }
 
+    /// Writes the configuration of a pipeline that prints its events.
+    pub(crate) fn write_config_stdout(&self) -> Result<()> {
+        self.write_config("")?;
+        let text = fs::read_to_string(self.config())?;
+        let (source, _) = text.split_once("[sink.kafka]").context("a sink")?;
+        Ok(fs::write(
+            self.config(),
+            format!("{source}[sink.stdout]\n"),
+        )?)
+    }
+
     pub(crate) fn config(&self) -> PathBuf {
         self.dir.path().join("rowbridge.toml")
     }
@@ -185,6 +196,16 @@ impl Rig {
 
     /// Starts a daemon with more environment.
     pub(crate) async fn daemon_with(&self, environment: &[(&str, &str)]) -> Result<Daemon> {
+        self.spawn(environment, Stdio::null())
+    }
+
+    /// Starts a daemon; what it prints is appended to `lines`.
+    pub(crate) async fn daemon_printing(&self, lines: &Path) -> Result<Daemon> {
+        let lines = File::options().append(true).create(true).open(lines)?;
+        self.spawn(&[], lines.into())
+    }
+
+    fn spawn(&self, environment: &[(&str, &str)], stdout: Stdio) -> Result<Daemon> {
         let number = self
             .daemons_started
             .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
@@ -196,7 +217,7 @@ impl Rig {
             .env("ROWBRIDGE_HTTP__LISTEN", format!("127.0.0.1:{port}"))
             .envs(environment.iter().copied())
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(stdout)
             .stderr(File::create(&log)?)
             .kill_on_drop(true)
             .spawn()?;

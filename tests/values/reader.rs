@@ -7,8 +7,8 @@ use std::time::Duration;
 use rowbridge::event::{EncodedBatch, TopicId};
 use rowbridge::mapping::{Colour, Evaluator, Mapping, Pack, SourceFile, Stamp, Stop};
 use rowbridge_api::{
-    Batch, Claim, Item, Source, SourceError, SourceIo, SourceStatus, Start, Transaction,
-    batch_channel,
+    Batch, Claim, Item, Ownership, Remembers, Source, SourceError, SourceIo, SourceStatus, Start,
+    Transaction, batch_channel,
 };
 use rowbridge_postgres::{PostgresConfig, PostgresSource, TlsMode};
 use serde_json::value::RawValue;
@@ -50,14 +50,19 @@ impl Reader {
         let mut config = PostgresConfig::from_url(url).unwrap();
         config.tls = TlsMode::Disable;
         let mut source = PostgresSource::new(config, pipeline);
-        let Claim::Fresh(identity) = source.own().await.unwrap() else {
+        let Claim::Owned(Ownership {
+            identity,
+            remembers: Remembers::Nothing,
+            ..
+        }) = source.own().await.unwrap()
+        else {
             panic!("{pipeline} is new");
         };
         let (out, batches, _) = batch_channel(2);
         let (acked, acked_receiver) = watch::channel(None);
         let (status_sender, status) = watch::channel(SourceStatus::default());
         let io = SourceIo {
-            start: Start::First,
+            start: Start::FIRST,
             tables: mapping.needs().to_vec(),
             out,
             acked: acked_receiver,

@@ -7,6 +7,7 @@
 use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -40,12 +41,33 @@ pub trait Source: Send {
 /// What [`Source::own`] found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Claim {
-    /// We are the only reader, and the source remembers an earlier start of this pipeline (its slot).
-    Owned(Identity),
-    /// We are the only reader, and the source remembers nothing of this pipeline.
-    Fresh(Identity),
+    /// We are the only reader.
+    Owned(Ownership),
     /// Another instance reads; `holder` says who, for people.
     Standby { holder: String },
+}
+
+/// A source that is ours to read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ownership {
+    pub identity: Identity,
+    pub remembers: Remembers,
+    /// Whether the source keeps everybody else from reading (PostgreSQL: the slot does). If not, instances
+    /// find out about each other through the sink, and the source sends a position every [`HEARTBEAT`].
+    pub exclusive: bool,
+}
+
+/// At least so often a source that is not exclusive sends a position, be it the last one again.
+pub const HEARTBEAT: Duration = Duration::from_secs(2);
+
+/// What a source itself knows of the pipeline.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Remembers {
+    /// It never started, or was dropped.
+    Nothing,
+    /// It started earlier (PostgreSQL: its slot exists), and the source would go on from `position` by itself,
+    /// if it keeps one (PostgreSQL: the slot's `confirmed_flush_lsn`).
+    Start { position: Option<Position> },
 }
 
 /// Which history a source's positions belong to.
@@ -61,9 +83,14 @@ pub struct Identity {
 /// From where a run starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Start {
-    /// Prepare the source (publication, then slot), read the existing rows, then stream. May follow an
-    /// earlier first start that was interrupted: what exists is kept.
-    First,
+    /// Prepare the source (PostgreSQL: publication, then slot), read the existing rows, then stream. May follow
+    /// an earlier first start that was interrupted: what exists is kept.
+    First {
+        /// Where the first of the interrupted ones began, if rows of it were published: what changed from
+        /// there on has to come too, or a row that was published and then deleted would stay. A source that
+        /// remembers this by itself (PostgreSQL: its slot) need not look.
+        since: Option<Position>,
+    },
     /// Stream the transactions that committed at or after `position`, having compared `recorded` and the
     /// source's own memory with what is there.
     Resume {
@@ -226,6 +253,8 @@ pub enum State {
     PublicationChanged,
     PartitionsChanged,
     HistoryLost,
+    /// One change is larger than the source can send.
+    EventTooLarge,
     ReplayDiverged,
     StateStale,
     /// Something must be set up or corrected first; `check` names it.
@@ -235,7 +264,7 @@ pub enum State {
 }
 
 impl State {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::WrongSource,
         Self::Gap,
         Self::SlotLost,
@@ -244,6 +273,7 @@ impl State {
         Self::PublicationChanged,
         Self::PartitionsChanged,
         Self::HistoryLost,
+        Self::EventTooLarge,
         Self::ReplayDiverged,
         Self::StateStale,
         Self::Invalid,
@@ -262,12 +292,18 @@ impl State {
             Self::PublicationChanged => "PUBLICATION_CHANGED",
             Self::PartitionsChanged => "PARTITIONS_CHANGED",
             Self::HistoryLost => "HISTORY_LOST",
+            Self::EventTooLarge => "EVENT_TOO_LARGE",
             Self::ReplayDiverged => "REPLAY_DIVERGED",
             Self::StateStale => "STATE_STALE",
             Self::Invalid => "INVALID",
             Self::BadRecord => "BAD_RECORD",
         }
     }
+}
+
+impl Start {
+    /// The first start ever.
+    pub const FIRST: Self = Self::First { since: None };
 }
 
 impl fmt::Display for State {

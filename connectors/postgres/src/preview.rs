@@ -5,7 +5,10 @@
 
 use std::convert::Infallible;
 
-use rowbridge_api::{Claim, Finding, Position, Source, SourceError, SourceIo, State, TableNeeds};
+use rowbridge_api::{
+    Claim, Finding, Ownership, Position, Remembers, Source, SourceError, SourceIo, State,
+    TableNeeds,
+};
 
 use crate::assembler::Assembler;
 use crate::catalogue::TypeNames;
@@ -129,7 +132,11 @@ impl Source for PreviewSource {
             link.map_err(|error| error.while_doing("cannot open a replication session"))?;
         let timeline = timeline::read(&mut link, &self.config.database).await?;
         self.session = Some(Session { sql, link });
-        Ok(Claim::Fresh(timeline.identity))
+        Ok(Claim::Owned(Ownership {
+            identity: timeline.identity,
+            remembers: Remembers::Nothing,
+            exclusive: true,
+        }))
     }
 
     async fn hold(&mut self) -> Result<Infallible, SourceError> {

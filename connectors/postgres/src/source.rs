@@ -8,7 +8,8 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use rowbridge_api::{
-    Claim, Finding, Identity, Op, Position, Source, SourceError, SourceIo, Start, State, TableNeeds,
+    Claim, Finding, Identity, Op, Ownership, Position, Remembers, Source, SourceError, SourceIo,
+    Start, State, TableNeeds,
 };
 
 use crate::assembler::{Assembler, Keys, keys_of};
@@ -125,12 +126,17 @@ impl PostgresSource {
         let name = self.name.clone();
         let state = slot::read(self.sql().await?, &name).await?.unwrap_or(state);
         let identity = timeline.identity.clone();
+        let position = state.confirmed_flush.clone();
         self.owned = Some(Owned {
             link,
             timeline,
             memory: Memory::Slot(Box::new(state)),
         });
-        Ok(Claim::Owned(identity))
+        Ok(Claim::Owned(Ownership {
+            identity,
+            remembers: Remembers::Start { position },
+            exclusive: true,
+        }))
     }
 
     /// Takes the lock that guards the first start, or says who has it.
@@ -162,7 +168,11 @@ impl PostgresSource {
             timeline,
             memory: Memory::Nothing,
         });
-        Ok(Claim::Fresh(identity))
+        Ok(Claim::Owned(Ownership {
+            identity,
+            remembers: Remembers::Nothing,
+            exclusive: true,
+        }))
     }
 
     /// Publication, then slot, then the existing rows; returns the assembler for what follows and from
@@ -301,7 +311,7 @@ impl Source for PostgresSource {
         let sql = self.sql.as_ref();
         let sql = sql.ok_or_else(|| SourceError::transient("the SQL session was lost"))?;
         let (assembler, confirmed) = match io.start.clone() {
-            Start::First => {
+            Start::First { .. } => {
                 let shutdown = io.shutdown.clone();
                 match self.first_start(sql, &mut owned, &mut io).await {
                     Err(_) if shutdown.is_cancelled() => return Ok(()),

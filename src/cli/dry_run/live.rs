@@ -40,7 +40,7 @@ pub(super) async fn run(config: Option<&Path>, args: &DryRunArgs) -> anyhow::Res
     let postgres = peers::postgres(&config, settings)?;
     let mut source = PreviewSource::new(postgres, &config.pipeline, publication);
     let identity = match source.own().await.map_err(refusal::of_source)? {
-        Claim::Owned(identity) | Claim::Fresh(identity) => identity,
+        Claim::Owned(ownership) => ownership.identity,
         Claim::Standby { holder } => {
             let hint = "stop it, or wait until it ends";
             return Err(Refusal::invalid(format!("the source is held by {holder}"), hint).into());
@@ -60,7 +60,7 @@ pub(super) async fn run(config: Option<&Path>, args: &DryRunArgs) -> anyhow::Res
     let (status, _status_seen) = watch::channel(SourceStatus::default());
     let shutdown = CancellationToken::new();
     let io = SourceIo {
-        start: Start::First,
+        start: Start::FIRST,
         tables: mapping.needs().to_vec(),
         out,
         acked: acked_seen,

@@ -40,13 +40,15 @@ use self::properties::Properties;
 use self::turns::Turns;
 use crate::event::EncodedBatch;
 use crate::mapping::{Mapping, Topic};
-use crate::sink::{Checkpoint, Opened, Progress, Sink, SinkError};
+use crate::sink::{Checkpoint, Committed, LastCommit, Opened, Progress, Sink, SinkError};
 
 /// Where a pipeline publishes.
 #[derive(Clone, Debug)]
 pub struct KafkaConfig {
     /// The pipeline's name, which names the transactional ids and the topics of its own.
     pub pipeline: String,
+    /// Names this process among the instances of the pipeline.
+    pub instance: String,
     /// `host:port`, comma separated.
     pub brokers: String,
     pub properties: Properties,
@@ -213,6 +215,30 @@ fn not_open() -> SinkError {
 }
 
 impl Sink for KafkaSink {
+    fn last_commit(&mut self) -> Result<Option<LastCommit>, SinkError> {
+        let reader = Reader::connect(&self.config)?;
+        reader.cluster_id()?;
+        let Some(Recorded { record, .. }) = reader.position()? else {
+            return Ok(None);
+        };
+        let written: Option<Timestamp> = record.written_at.parse().ok();
+        // A clock that is ahead of ours makes it no older than now.
+        let age = written
+            .and_then(|written| Duration::try_from(Timestamp::now().duration_since(written)).ok())
+            .unwrap_or_default();
+        let instance = record.instance.unwrap_or_default();
+        let by = if instance == self.config.instance {
+            Committed::ByUs
+        } else {
+            Committed::By(format!("instance {instance}"))
+        };
+        Ok(Some(LastCommit {
+            by,
+            age,
+            mark: record.written_at,
+        }))
+    }
+
     fn open(&mut self, source: &Identity) -> Result<Opened, SinkError> {
         self.life = None;
         let (life, recorded) = self.begin_life(source)?;
@@ -238,7 +264,12 @@ impl Sink for KafkaSink {
         };
         let now = Timestamp::now();
         let written_at = RecordedTime(now).to_string();
-        let record = PositionRecord::new(&checkpoint, &life.kafka_cluster, written_at);
+        let record = PositionRecord::new(
+            &checkpoint,
+            &life.kafka_cluster,
+            written_at,
+            &self.config.instance,
+        );
         life.transactions
             .commit(position::KEY, &record.encode(), now)
     }

@@ -55,7 +55,12 @@ pub fn set_position(
         partitions_of_topics,
     };
     let now = Timestamp::now();
-    let record = PositionRecord::new(&checkpoint, &kafka_cluster, RecordedTime(now).to_string());
+    let record = PositionRecord::new(
+        &checkpoint,
+        &kafka_cluster,
+        RecordedTime(now).to_string(),
+        &config.instance,
+    );
     transactions.commit(position::KEY, &record.encode(), now)?;
     Ok(before)
 }

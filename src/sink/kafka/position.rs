@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Message as _, Offset, TopicPartitionList};
-use rowbridge_api::{Identity, State};
+use rowbridge_api::{Identity, Position, State};
 use serde::{Deserialize, Serialize};
 
 use super::KafkaConfig;
@@ -39,7 +39,7 @@ const ELECTION_PAUSE: Duration = Duration::from_millis(20);
 pub struct PositionRecord {
     version: u32,
     state: RecordedState,
-    /// Where [`RecordedState::At`] is.
+    /// Where [`RecordedState::At`] is, or from where [`RecordedState::Creating`] has to stream.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     position: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -49,8 +49,11 @@ pub struct PositionRecord {
     partitions_of_topics: BTreeMap<String, u32>,
     /// The cluster it was written to: a copy of the topic in another cluster is not a position there.
     pub kafka_cluster: String,
-    /// When it was written, RFC 3339; for people.
+    /// When it was written, RFC 3339.
     pub written_at: String,
+    /// The process that wrote it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,9 +75,18 @@ enum RecordError {
 impl PositionRecord {
     /// The record for `checkpoint` in the cluster with this id.
     #[must_use]
-    pub fn new(checkpoint: &Checkpoint, kafka_cluster: &str, written_at: String) -> Self {
+    pub fn new(
+        checkpoint: &Checkpoint,
+        kafka_cluster: &str,
+        written_at: String,
+        instance: &str,
+    ) -> Self {
         let (state, position, cursor) = match &checkpoint.progress {
-            Progress::Creating => (RecordedState::Creating, None, None),
+            Progress::Creating { since } => (
+                RecordedState::Creating,
+                since.as_ref().map(ToString::to_string),
+                None,
+            ),
             Progress::At { position, cursor } => (
                 RecordedState::At,
                 Some(position.to_string()),
@@ -91,17 +103,22 @@ impl PositionRecord {
             partitions_of_topics: checkpoint.partitions_of_topics.clone(),
             kafka_cluster: kafka_cluster.to_owned(),
             written_at,
+            instance: Some(instance.to_owned()),
         }
     }
 
     /// The checkpoint it stands for.
     fn checkpoint(&self) -> Result<Checkpoint, RecordError> {
-        let progress = match (self.state, &self.position) {
-            (RecordedState::Creating, _) => Progress::Creating,
+        let position: Option<Position> = self
+            .position
+            .as_deref()
+            .map(str::parse)
+            .transpose()
+            .map_err(|error| RecordError::Malformed(format!("{error}")))?;
+        let progress = match (self.state, position) {
+            (RecordedState::Creating, since) => Progress::Creating { since },
             (RecordedState::At, Some(position)) => Progress::At {
-                position: position
-                    .parse()
-                    .map_err(|error| RecordError::Malformed(format!("{error}")))?,
+                position,
                 cursor: self.cursor.clone(),
             },
             (RecordedState::At, None) => {
@@ -333,10 +350,8 @@ impl<'a> Reader<'a> {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-    use rowbridge_api::Position;
-
     use super::*;
+    use proptest::prelude::*;
 
     fn checkpoints() -> impl Strategy<Value = Checkpoint> {
         let cursor =
@@ -351,15 +366,21 @@ mod tests {
             proptest::option::of(token),
             proptest::option::of(cursor),
         ))
-        .prop_map(|at| match at {
-            None => Progress::Creating,
-            Some((order, token, cursor)) => Progress::At {
-                position: match token {
-                    None => Position::new(order),
-                    Some(token) => Position::with_token(order, &token),
+        .prop_map(|at| {
+            let position = |order, token: Option<Vec<u8>>| match token {
+                None => Position::new(order),
+                Some(token) => Position::with_token(order, &token),
+            };
+            match at {
+                None => Progress::CREATING,
+                Some((order, token, None)) if order % 2 == 0 => Progress::Creating {
+                    since: Some(position(order, token)),
                 },
-                cursor,
-            },
+                Some((order, token, cursor)) => Progress::At {
+                    position: position(order, token),
+                    cursor,
+                },
+            }
         });
         let partitions = proptest::collection::btree_map(".*", any::<u32>(), 0..4);
         (progress, ".*", ".*", ".*", partitions).prop_map(
@@ -375,7 +396,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_recorded_is_read_back(checkpoint in checkpoints()) {
-            let record = PositionRecord::new(&checkpoint, "cluster", "now".to_owned());
+            let record = PositionRecord::new(&checkpoint, "cluster", "now".to_owned(), "instance");
             let (read, same) = PositionRecord::decode(&record.encode()).unwrap();
             prop_assert_eq!(read, record);
             prop_assert_eq!(same, checkpoint);

@@ -96,7 +96,8 @@ impl Source for WrongSource {
         let mut corruption = Corruption {
             database: self.inner.database().clone(),
             fault: self.fault,
-            late: self.fault == Fault::ResumesOneTransactionLate && io.start != Start::First,
+            late: self.fault == Fault::ResumesOneTransactionLate
+                && !matches!(io.start, Start::First { .. }),
             lost_before: 0,
             losing: false,
             out: std::mem::replace(&mut io.out, out),

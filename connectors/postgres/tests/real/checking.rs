@@ -68,7 +68,7 @@ async fn the_printed_statements_make_a_least_privileged_role_run(version: PgVers
     }
     assert_eq!(check(&config, &db.pipeline, &mapped()).await, []);
     let tables = mapped();
-    let start = rowbridge_api::Start::First;
+    let start = rowbridge_api::Start::FIRST;
     let mut follower = Follower::start(config, &db.pipeline, start, tables).await;
     assert_eq!(follower.snapshot().await.0, ["read t [*id=1 price=1.00]"]);
     db.run("UPDATE t SET price = 2").await;
@@ -114,7 +114,7 @@ async fn a_preview_leaves_nothing_behind(version: PgVersion) {
         &db.pipeline,
         PreviewPublication::Temporary,
     );
-    let mut follower = Follower::with(source, rowbridge_api::Start::First, vec![needs("t")]).await;
+    let mut follower = Follower::with(source, rowbridge_api::Start::FIRST, vec![needs("t")]).await;
     crate::server::until("the preview to stream", || async {
         let active = "SELECT count(*) FROM pg_replication_slots WHERE active AND temporary \
                       AND database = current_database() AND confirmed_flush_lsn IS NOT NULL";

@@ -67,7 +67,7 @@ pub(crate) async fn own(source: &mut impl Source) -> Identity {
     let deadline = tokio::time::Instant::now() + DEADLINE;
     loop {
         match source.own().await.unwrap() {
-            Claim::Owned(identity) | Claim::Fresh(identity) => return identity,
+            Claim::Owned(ownership) => return ownership.identity,
             Claim::Standby { holder } => {
                 let waited = tokio::time::Instant::now() < deadline;
                 assert!(waited, "waited for the slot, which is held by {holder}");
@@ -124,7 +124,7 @@ impl Follower {
 
     /// From the first start on.
     pub(crate) async fn first(config: PostgresConfig, pipeline: &str, table: &str) -> Self {
-        Self::start(config, pipeline, Start::First, vec![needs(table)]).await
+        Self::start(config, pipeline, Start::FIRST, vec![needs(table)]).await
     }
 
     /// The next thing the source sends.

@@ -82,7 +82,7 @@ async fn a_table_without_identity_is_refused_before_its_updates_fail(version: Pg
         );
         assert_eq!(finding.fix, fix, "{table}");
         assert!(finding.cost.is_some(), "{finding:?}");
-        let start = Start::First;
+        let start = Start::FIRST;
         let follower = Follower::start(settings(&db.url), &db.pipeline, start, vec![inserts]).await;
         let (state, text) = refused(follower.error().await);
         assert_eq!(state, State::Invalid, "{text}");
@@ -208,11 +208,11 @@ async fn a_publication_of_inserts_needs_no_identity(version: PgVersion) {
         )]
     );
     let follower =
-        Follower::start(config.clone(), &db.pipeline, Start::First, vec![needs("t")]).await;
+        Follower::start(config.clone(), &db.pipeline, Start::FIRST, vec![needs("t")]).await;
     let (state, text) = refused(follower.error().await);
     assert_eq!(state, State::PublicationChanged, "{text}");
     let mut follower =
-        Follower::start(config, &db.pipeline, Start::First, vec![inserts("t")]).await;
+        Follower::start(config, &db.pipeline, Start::FIRST, vec![inserts("t")]).await;
     follower.snapshot().await;
     db.run(
         "INSERT INTO t VALUES (1); UPDATE t SET id = 2; DELETE FROM t; INSERT INTO t VALUES (3)",

@@ -169,7 +169,7 @@ async fn what_triggers_write_between_does_not_part_a_moved_row(version: PgVersio
     db.run(AUDIT).await;
     db.run("INSERT INTO t VALUES (1, '2026-01-01', 'a')").await;
     let tables = vec![needs("t"), needs("audit")];
-    let mut follower = Follower::start(settings(&db.url), &db.pipeline, Start::First, tables).await;
+    let mut follower = Follower::start(settings(&db.url), &db.pipeline, Start::FIRST, tables).await;
     follower.snapshot().await;
     db.run("UPDATE t SET day = '2026-02-01'").await;
     let (changes, _) = follower.transaction().await;
@@ -193,7 +193,7 @@ async fn another_key_or_another_table_is_not_a_moved_row(version: PgVersion) {
     )
     .await;
     let tables = vec![needs("t"), needs("plain")];
-    let mut follower = Follower::start(settings(&db.url), &db.pipeline, Start::First, tables).await;
+    let mut follower = Follower::start(settings(&db.url), &db.pipeline, Start::FIRST, tables).await;
     follower.snapshot().await;
     db.run(
         "DELETE FROM plain; INSERT INTO plain VALUES (1); \
@@ -275,7 +275,7 @@ async fn a_publication_of_the_leaves_is_refused_with_the_statement(version: PgVe
     let follower = Follower::start(
         settings(&db.url),
         &db.pipeline,
-        Start::First,
+        Start::FIRST,
         tables.clone(),
     )
     .await;
@@ -287,7 +287,7 @@ async fn a_publication_of_the_leaves_is_refused_with_the_statement(version: PgVe
         other @ SourceError::Transient { .. } => panic!("not refused: {other}"),
     }
     db.run(&findings[0].fix).await;
-    let mut follower = Follower::start(settings(&db.url), &db.pipeline, Start::First, tables).await;
+    let mut follower = Follower::start(settings(&db.url), &db.pipeline, Start::FIRST, tables).await;
     follower.snapshot().await;
     db.run("INSERT INTO t VALUES (1, '2026-01-01', 'a')").await;
     assert_eq!(

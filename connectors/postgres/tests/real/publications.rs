@@ -86,7 +86,7 @@ async fn names_with_capitals_dots_spaces_and_quotes(version: PgVersion) {
     }];
     let mut source = PostgresSource::new(settings(&db.url), &db.pipeline);
     assert_eq!(source.check(&tables).await.unwrap(), []);
-    let start = Start::First;
+    let start = Start::FIRST;
     let mut follower =
         Follower::start(settings(&db.url), &db.pipeline, start, tables.clone()).await;
     assert_eq!(
@@ -270,7 +270,7 @@ async fn another_row_filter_is_noticed_while_streaming(version: PgVersion) {
         ops: [Op::Insert].into_iter().collect(),
         ..needs("t")
     };
-    let mut follower = Follower::start(config, &db.pipeline, Start::First, vec![inserts]).await;
+    let mut follower = Follower::start(config, &db.pipeline, Start::FIRST, vec![inserts]).await;
     follower.snapshot().await;
     db.run(&format!(
         "ALTER PUBLICATION {} SET TABLE t WHERE (id > 10)",

@@ -1,6 +1,8 @@
 //! What is refused, by name, and who waits for whom.
 
-use rowbridge_api::{Claim, Identity, Position, Source, SourceError, Start, State};
+use rowbridge_api::{
+    Claim, Identity, Ownership, Position, Remembers, Source, SourceError, Start, State,
+};
 use rowbridge_postgres::{PostgresSource, Removal, drop_slot_and_publication, slot_state};
 use rowbridge_testbed::{PgVersion, Postgres};
 
@@ -199,17 +201,32 @@ async fn the_second_instance_stands_by_and_takes_over(version: PgVersion) {
         );
         claim = second.own().await.unwrap();
     }
-    assert!(matches!(claim, Claim::Owned(_)), "{claim:?}");
+    assert!(
+        matches!(&claim, Claim::Owned(owned) if owned.remembers != Remembers::Nothing),
+        "{claim:?}"
+    );
 }
 
 async fn two_first_starts_do_not_race(version: PgVersion) {
     let db = Database::create(version).await;
     let mut first = PostgresSource::new(settings(&db.url), &db.pipeline);
     let mut second = PostgresSource::new(settings(&db.url), &db.pipeline);
-    assert!(matches!(first.own().await.unwrap(), Claim::Fresh(_)));
+    assert!(matches!(
+        first.own().await.unwrap(),
+        Claim::Owned(Ownership {
+            remembers: Remembers::Nothing,
+            ..
+        })
+    ));
     assert!(matches!(second.own().await.unwrap(), Claim::Standby { .. }));
     // Trying again while it is still held must not fool the holder.
-    assert!(matches!(first.own().await.unwrap(), Claim::Fresh(_)));
+    assert!(matches!(
+        first.own().await.unwrap(),
+        Claim::Owned(Ownership {
+            remembers: Remembers::Nothing,
+            ..
+        })
+    ));
     drop(first);
     let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(5);
     while matches!(second.own().await.unwrap(), Claim::Standby { .. }) {
@@ -218,7 +235,13 @@ async fn two_first_starts_do_not_race(version: PgVersion) {
             "the lock is free within 5 s"
         );
     }
-    assert!(matches!(second.own().await.unwrap(), Claim::Fresh(_)));
+    assert!(matches!(
+        second.own().await.unwrap(),
+        Claim::Owned(Ownership {
+            remembers: Remembers::Nothing,
+            ..
+        })
+    ));
 }
 
 async fn drop_removes_slot_and_publication_but_not_under_a_running_instance(version: PgVersion) {

@@ -146,7 +146,7 @@ async fn truncate_is_one_change_for_each_table(version: PgVersion) {
     db.run("CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE u (id int PRIMARY KEY)")
         .await;
     let tables = vec![needs("t"), needs("u")];
-    let mut follower = Follower::start(settings(&db.url), &db.pipeline, Start::First, tables).await;
+    let mut follower = Follower::start(settings(&db.url), &db.pipeline, Start::FIRST, tables).await;
     follower.snapshot().await;
     db.run("TRUNCATE t, u").await;
     let (mut changes, _) = follower.transaction().await;

@@ -33,7 +33,7 @@ pub(super) async fn own<S: Subject>(subject: &S) -> Result<(S::Source, Identity)
     let deadline = Instant::now() + PATIENCE;
     loop {
         match source.own().await {
-            Ok(Claim::Owned(identity) | Claim::Fresh(identity)) => return Ok((source, identity)),
+            Ok(Claim::Owned(ownership)) => return Ok((source, ownership.identity)),
             Ok(Claim::Standby { holder }) if Instant::now() > deadline => {
                 return Err(Violation::new(format!(
                     "waited {PATIENCE:?} to own the source, which {holder} still has"
@@ -68,7 +68,7 @@ impl Reader {
     /// Starts the subject's source for the first time.
     pub(super) async fn first<S: Subject>(subject: &S) -> Result<Self, Violation> {
         let (source, _) = own(subject).await?;
-        Ok(Self::start(subject, source, Start::First))
+        Ok(Self::start(subject, source, Start::FIRST))
     }
 
     /// Starts it at `position`.

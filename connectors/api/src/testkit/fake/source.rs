@@ -14,8 +14,8 @@ use crate::batch::{Batch, CellRange, Change, Commit, Image, Item, Op, Transactio
 use crate::position::Position;
 use crate::shape::ShapeId;
 use crate::source::{
-    Claim, Finding, Identity, Severity, Source, SourceError, SourceIo, SourceStatus, Start, State,
-    TableNeeds,
+    Claim, Finding, Identity, Ownership, Remembers, Severity, Source, SourceError, SourceIo,
+    SourceStatus, Start, State, TableNeeds,
 };
 
 /// Follows a [`FakeDatabase`]. Dropping it closes its connection.
@@ -84,8 +84,15 @@ impl Source for FakeSource {
                 (None, _) => Claim::Standby {
                     holder: server.holder(),
                 },
-                (Some(_), None) => Claim::Fresh(identity),
-                (Some(_), Some(_)) => Claim::Owned(identity),
+                (Some(_), _) => Claim::Owned(Ownership {
+                    identity,
+                    exclusive: true,
+                    remembers: server.slot.as_ref().map_or(Remembers::Nothing, |slot| {
+                        Remembers::Start {
+                            position: Some(Position::new(slot.confirmed)),
+                        }
+                    }),
+                }),
             })
         })
     }
@@ -108,7 +115,7 @@ impl Source for FakeSource {
             acked: None,
         };
         let (sent, from) = match run.io.start.clone() {
-            Start::First => run.first_start().await?,
+            Start::First { .. } => run.first_start().await?,
             Start::Resume { position, recorded } => {
                 let slot = run.link.database.lock().resume(&position, &recorded)?;
                 (slot.confirmed, position.order())

@@ -8,7 +8,8 @@ use super::{Ack, FakeChange, FakeDatabase, FakeTable};
 use crate::batch::{Batch, Item};
 use crate::position::Position;
 use crate::source::{
-    Claim, Identity, Source, SourceError, SourceIo, SourceStatus, Start, State, batch_channel,
+    Claim, Identity, Ownership, Remembers, Source, SourceError, SourceIo, SourceStatus, Start,
+    State, batch_channel,
 };
 
 fn database() -> FakeDatabase {
@@ -96,10 +97,18 @@ impl Consumer {
 async fn started() -> (FakeDatabase, Position) {
     let database = database();
     let start = database.end();
-    let mut consumer = Consumer::start(&database, Start::First).await;
+    let mut consumer = Consumer::start(&database, Start::FIRST).await;
     consumer.read_to(&start).await;
     consumer.finish(&start).await;
     (database, start)
+}
+
+fn fresh(database: &FakeDatabase) -> Claim {
+    Claim::Owned(Ownership {
+        identity: database.identity(),
+        remembers: Remembers::Nothing,
+        exclusive: true,
+    })
 }
 
 fn refusal(error: &SourceError) -> Option<State> {
@@ -114,18 +123,12 @@ async fn one_source_owns_the_others_stand_by_until_it_is_dropped() {
     let database = database();
     let mut first = database.source();
     let mut second = database.source();
-    assert_eq!(
-        first.own().await.unwrap(),
-        Claim::Fresh(database.identity())
-    );
+    assert_eq!(first.own().await.unwrap(), fresh(&database));
     assert!(
         matches!(second.own().await.unwrap(), Claim::Standby { holder } if holder == "session 1")
     );
     drop(first);
-    assert_eq!(
-        second.own().await.unwrap(),
-        Claim::Fresh(database.identity())
-    );
+    assert_eq!(second.own().await.unwrap(), fresh(&database));
     database.disconnect();
     assert!(second.hold().await.is_err());
 }
@@ -189,7 +192,7 @@ async fn acknowledgements_are_held_against_what_the_consumer_committed() {
 
     let database = self::database();
     let start = database.end();
-    let mut consumer = Consumer::start(&database, Start::First).await;
+    let mut consumer = Consumer::start(&database, Start::FIRST).await;
     consumer.read_to(&start).await;
     database.consumer_committed(start.clone());
     consumer.finish(&start).await;
