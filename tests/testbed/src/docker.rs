@@ -15,13 +15,13 @@ use tokio::sync::OnceCell;
 
 use crate::guarded::KafkaGuard;
 use crate::kafka::Ports;
-use crate::packages::{KAFKA_CLUSTER_ID, KAFKA_VERSION, run};
+use crate::packages::{KAFKA_CLUSTER_ID, KAFKA_VERSION, MONGO_VERSION, run};
 use crate::pg_version::PgVersion;
 
 const ENGINE_DEADLINE: Duration = Duration::from_secs(5);
 const COMMAND_DEADLINE: Duration = Duration::from_secs(30);
 const CONTAINER_SCRIPT: &str = "/tmp/server.properties";
-/// Where a broker finds its key stores.
+/// Where a broker finds its key stores, and mongod its key and certificates.
 pub(crate) const STORES: &str = "/tmp/stores";
 
 /// Whether servers come from Docker: `ROWBRIDGE_TESTBED` decides, else whether an engine answers.
@@ -134,6 +134,34 @@ pub(crate) async fn kafka(
         .start()
         .await
         .context("starting a kafka container")?;
+    Ok(Container {
+        container,
+        started: false,
+    })
+}
+
+/// In the host's network: the nodes of a replica set reach each other, and clients all of them, by the same addresses.
+pub(crate) async fn mongo(
+    arguments: &[String],
+    files: Vec<(&'static str, String)>,
+) -> Result<Container> {
+    let mut image = GenericImage::new("mongo", MONGO_VERSION)
+        .with_wait_for(WaitFor::message_on_stdout("Waiting for connections"))
+        .with_network("host");
+    // Files are copied as root's and for all; mongod wants its key for itself.
+    let mut start = format!("mkdir -p {STORES}");
+    for (name, text) in files {
+        let copied = format!("/tmp/{name}");
+        start += &format!(" && install -o mongodb -m 600 {copied} {STORES}/{name}");
+        image = image.with_copy_to(copied, text.into_bytes());
+    }
+    start += " && exec docker-entrypoint.sh mongod \"$@\"";
+    let command = ["sh", "-c", start.as_str(), "sh"].map(str::to_owned);
+    let container = image
+        .with_cmd(command.into_iter().chain(arguments.iter().cloned()))
+        .start()
+        .await
+        .context("starting a mongo container")?;
     Ok(Container {
         container,
         started: false,

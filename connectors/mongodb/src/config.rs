@@ -1,0 +1,123 @@
+//! What the connector needs to know: where the servers are, who we are there, and every limit by name.
+//!
+//! Nothing here reads files but [`Secret::read`], at each connect, so that a rotated secret is picked up. Secrets have
+//! no `Debug`.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A MongoDB source.
+#[derive(Clone)]
+pub struct MongoConfig {
+    /// `mongodb://` or `mongodb+srv://`; what it says of credentials, TLS and read preference counts, unless
+    /// said below.
+    pub url: String,
+    pub password: Secret,
+    /// PEM file with the authorities to trust; turns TLS on.
+    pub ca_file: Option<PathBuf>,
+    /// PEM file with our certificate and its key, for servers that ask for one; turns TLS on.
+    pub certificate_key_file: Option<PathBuf>,
+    pub on_drop: OnDrop,
+    pub limits: Limits,
+}
+
+impl fmt::Debug for MongoConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MongoConfig")
+            .field("ca_file", &self.ca_file)
+            .field("certificate_key_file", &self.certificate_key_file)
+            .field("on_drop", &self.on_drop)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Where a secret comes from.
+#[derive(Clone, Default)]
+pub enum Secret {
+    /// The URL holds it, or there is none.
+    #[default]
+    None,
+    Literal(String),
+    /// Read at every connect; one trailing newline does not count.
+    File(PathBuf),
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => f.write_str("None"),
+            Self::Literal(_) => f.write_str("Literal(..)"),
+            Self::File(path) => f.debug_tuple("File").field(path).finish(),
+        }
+    }
+}
+
+impl Secret {
+    pub(crate) fn read(&self) -> Result<Option<String>, (PathBuf, std::io::Error)> {
+        match self {
+            Self::None => Ok(None),
+            Self::Literal(secret) => Ok(Some(secret.clone())),
+            Self::File(path) => match std::fs::read_to_string(path) {
+                Ok(text) => {
+                    let text = text.strip_suffix('\n').unwrap_or(&text);
+                    Ok(Some(text.strip_suffix('\r').unwrap_or(text).to_owned()))
+                }
+                Err(cause) => Err((path.clone(), cause)),
+            },
+        }
+    }
+}
+
+/// What the drop or rename of a mapped collection means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnDrop {
+    /// The pipeline stops and says so: nobody drops a collection that others read by plan.
+    #[default]
+    Stop,
+    /// The collection may come again.
+    Continue,
+}
+
+/// Bounds.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Longest wait for a server that may be asked.
+    pub connect_timeout: Duration,
+    /// A batch is sent once its bytes are so many.
+    pub batch_bytes: usize,
+    /// Bytes of events that are read and not yet taken in.
+    pub ahead_bytes: usize,
+    /// How long the server waits for an event before it says that there is none.
+    pub await_time: Duration,
+    /// Least time between two positions that come with no change.
+    pub idle_commit_interval: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(10),
+            batch_bytes: 256 * 1024,
+            ahead_bytes: 4 << 20,
+            await_time: Duration::from_millis(1_000),
+            idle_commit_interval: Duration::from_secs(5),
+        }
+    }
+}
+
+impl MongoConfig {
+    /// The servers of `url`, with every default.
+    #[must_use]
+    pub fn new(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            password: Secret::None,
+            ca_file: None,
+            certificate_key_file: None,
+            on_drop: OnDrop::Stop,
+            limits: Limits::default(),
+        }
+    }
+}

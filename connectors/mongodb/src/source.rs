@@ -1,0 +1,148 @@
+//! The contract: own, hold, run, check.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use bson::doc;
+use mongodb::Client;
+use rowbridge_api::{
+    Claim, Finding, Identity, Ownership, Position, Remembers, Source, SourceError, SourceIo, Start,
+    State, TableNeeds,
+};
+
+use crate::assembler::Assembler;
+use crate::check;
+use crate::client::{self, Deployment};
+use crate::config::MongoConfig;
+use crate::error::failed;
+use crate::snapshot::Snapshot;
+use crate::stream::{self, Stream};
+
+/// How often a source that is only held looks whether the servers are still there.
+const HOLD_EVERY: Duration = Duration::from_secs(1);
+
+/// Follows the mapped collections of a replica set or sharded cluster.
+///
+/// The servers remember nothing of a pipeline, so nobody is kept out here: see [`Ownership::exclusive`].
+pub struct MongoSource {
+    config: MongoConfig,
+    owned: Option<Owned>,
+}
+
+struct Owned {
+    client: Client,
+    deployment: Deployment,
+    identity: Identity,
+}
+
+impl MongoSource {
+    #[must_use]
+    pub const fn new(config: MongoConfig) -> Self {
+        Self {
+            config,
+            owned: None,
+        }
+    }
+
+    /// Reads the existing documents; returns the assembler for what follows and from where it follows.
+    async fn first_start(
+        &self,
+        owned: &Owned,
+        since: Option<Position>,
+        io: &mut SourceIo,
+    ) -> Result<(Assembler, Position), SourceError> {
+        let snapshot = Snapshot::begin(&owned.client, &self.config.limits).await?;
+        let done = snapshot.send(since.clone(), io).await?;
+        let from = since.unwrap_or(done.at);
+        let assembler = Assembler::new(
+            &io.tables,
+            self.config.on_drop,
+            from.clone(),
+            done.next_shape,
+        );
+        Ok((assembler, from))
+    }
+}
+
+/// A position of another deployment says nothing of this one.
+fn compare(recorded: &Identity, identity: &Identity) -> Result<(), SourceError> {
+    if recorded.source == identity.source {
+        return Ok(());
+    }
+    Err(SourceError::refused(
+        State::WrongSource,
+        format!(
+            "the position belongs to {}, and this is {}: another deployment, or a copy of it",
+            recorded.source, identity.source
+        ),
+        "correct source.mongodb.url; if this deployment took the other's place, start over: \
+         `rowbridge position set --snapshot`",
+    ))
+}
+
+impl Source for MongoSource {
+    async fn check(&mut self, needs: &[TableNeeds]) -> Result<Vec<Finding>, SourceError> {
+        let client = client::connect(&self.config).await?;
+        check::findings(&client, needs).await
+    }
+
+    async fn own(&mut self) -> Result<Claim, SourceError> {
+        self.owned = None;
+        let client = client::connect(&self.config).await?;
+        let deployment = client::deployment(&client)
+            .await
+            .map_err(|error| failed("cannot reach MongoDB", error))?;
+        deployment.refuse()?;
+        let identity = client::identity(&client, &deployment).await?;
+        self.owned = Some(Owned {
+            client,
+            deployment,
+            identity: identity.clone(),
+        });
+        Ok(Claim::Owned(Ownership {
+            identity,
+            remembers: Remembers::Nothing,
+            exclusive: false,
+        }))
+    }
+
+    async fn hold(&mut self) -> Result<Infallible, SourceError> {
+        let owned = self.owned.as_ref();
+        let owned = owned.ok_or_else(|| SourceError::transient("nothing is owned"))?;
+        loop {
+            tokio::time::sleep(HOLD_EVERY).await;
+            let admin = owned.client.database("admin");
+            let answer = admin.run_command(doc! { "ping": 1 }).await;
+            answer.map_err(|error| failed("MongoDB was lost", error))?;
+        }
+    }
+
+    async fn run(&mut self, mut io: SourceIo) -> Result<(), SourceError> {
+        let owned = self.owned.take();
+        let owned = owned.ok_or_else(|| SourceError::transient("nothing is owned"))?;
+        let shutdown = io.shutdown.clone();
+        check::refuse(&owned.client, &io.tables).await?;
+        let (assembler, from) = match io.start.clone() {
+            Start::First { since } => {
+                let started = tokio::select! {
+                    started = self.first_start(&owned, since, &mut io) => started,
+                    () = shutdown.cancelled() => return Ok(()),
+                };
+                started?
+            }
+            Start::Resume { position, recorded } => {
+                compare(&recorded, &owned.identity)?;
+                let assembler =
+                    Assembler::new(&io.tables, self.config.on_drop, position.clone(), 0);
+                (assembler, position)
+            }
+        };
+        let limits = &self.config.limits;
+        let opened = stream::open(&owned.client, &owned.deployment, &io.tables, limits, &from);
+        let opened = tokio::select! {
+            opened = opened => opened?,
+            () = shutdown.cancelled() => return Ok(()),
+        };
+        Stream::new(&mut io, limits, assembler, opened).run().await
+    }
+}

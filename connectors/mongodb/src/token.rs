@@ -1,0 +1,152 @@
+//! Resume tokens as positions.
+//!
+//! A token is `{_data: <hex>}`, whose bytes are a KeyString: tokens of one stream compare as their bytes do, and
+//! begin with the cluster time (server source, `resume_token.h`). Sometimes `_typeBits` follow, which do not
+//! take part in the order and without which the server does not know the token again.
+
+use bson::raw::{RawBsonRef, RawDocument, RawDocumentBuf};
+use bson::spec::BinarySubtype;
+use bson::{Binary, RawBson, Timestamp};
+use mongodb::change_stream::event::ResumeToken;
+use rowbridge_api::Position;
+
+/// The KeyString type of a timestamp.
+const TIMESTAMP_TAG: u8 = 0x82;
+/// Tag and timestamp.
+const CLUSTER_TIME_BYTES: usize = 9;
+/// Behind the two parts, the length of the second.
+const LENGTH_BYTES: usize = 2;
+
+/// Not a resume token as this program knows them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the server sent a resume token of an unknown form")]
+pub(crate) struct UnknownToken;
+
+/// The position after the event with this `_id`, or of a batch's own token.
+pub(crate) fn position(token: &RawDocument) -> Result<Position, UnknownToken> {
+    let data = token.get_str("_data").map_err(|_| UnknownToken)?;
+    let mut bytes = unhex(data).ok_or(UnknownToken)?;
+    let order = cluster_time(&bytes).ok_or(UnknownToken)?;
+    let type_bits = match token.get("_typeBits") {
+        Ok(Some(RawBsonRef::Binary(binary))) => binary.bytes,
+        Ok(None) => &[],
+        _ => return Err(UnknownToken),
+    };
+    let length = u16::try_from(type_bits.len()).map_err(|_| UnknownToken)?;
+    bytes.extend_from_slice(type_bits);
+    bytes.extend_from_slice(&length.to_be_bytes());
+    Ok(Position::with_token(order, &bytes))
+}
+
+/// The position of a token that the driver kept.
+pub(crate) fn position_of(token: &ResumeToken) -> Result<Position, UnknownToken> {
+    let token = bson::serialize_to_raw_document_buf(token).map_err(|_| UnknownToken)?;
+    position(&token)
+}
+
+/// The token that a position was made of; nothing for a position that is a cluster time alone.
+pub(crate) fn token(position: &Position) -> Option<ResumeToken> {
+    let bytes = position.token()?;
+    let (bytes, length) = bytes.split_last_chunk::<LENGTH_BYTES>()?;
+    let length = usize::from(u16::from_be_bytes(*length));
+    let (data, type_bits) = bytes.split_at_checked(bytes.len().checked_sub(length)?)?;
+    let mut token = RawDocumentBuf::new();
+    token.append(bson::cstr!("_data"), hex(data));
+    if !type_bits.is_empty() {
+        let binary = Binary {
+            subtype: BinarySubtype::Generic,
+            bytes: type_bits.to_vec(),
+        };
+        token.append(bson::cstr!("_typeBits"), RawBson::Binary(binary));
+    }
+    bson::deserialize_from_slice(token.as_bytes()).ok()
+}
+
+/// A cluster time as the order of positions.
+pub(crate) fn order(time: Timestamp) -> u64 {
+    u64::from(time.time) << 32 | u64::from(time.increment)
+}
+
+/// The cluster time of a position.
+pub(crate) fn time(position: &Position) -> Timestamp {
+    let [high, low] = halves(position.order());
+    Timestamp {
+        time: high,
+        increment: low,
+    }
+}
+
+fn halves(order: u64) -> [u32; 2] {
+    let bytes = order.to_be_bytes();
+    let half =
+        |at: usize| u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+    [half(0), half(4)]
+}
+
+fn cluster_time(data: &[u8]) -> Option<u64> {
+    let (tag, rest) = data.get(..CLUSTER_TIME_BYTES)?.split_first()?;
+    (*tag == TIMESTAMP_TAG).then(|| u64::from_be_bytes(rest.try_into().unwrap_or_default()))
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    if !text.len().is_multiple_of(2) || !text.is_ascii() {
+        return None;
+    }
+    (0..text.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok())
+        .collect()
+}
+
+/// Upper case, as the server writes it.
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02X}");
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use bson::{doc, rawdoc};
+
+    use super::*;
+
+    /// As a server of version 6.0 sends it.
+    const DATA: &str = "8265F0A1B2000000032B042C0100296E5A1004";
+
+    #[test]
+    fn a_token_and_its_position_are_the_same() {
+        for document in [
+            rawdoc! { "_data": DATA },
+            rawdoc! { "_data": DATA, "_typeBits": Binary { subtype: BinarySubtype::Generic, bytes: vec![0x82, 1] } },
+        ] {
+            let found = position(&document).unwrap();
+            assert_eq!(found.order(), 0x65F0_A1B2_0000_0003);
+            let printed: Position = found.to_string().parse().unwrap();
+            let token = token(&printed).unwrap();
+            assert_eq!(
+                bson::serialize_to_raw_document_buf(&token).unwrap(),
+                document
+            );
+            assert_eq!(position_of(&token).unwrap(), found);
+            assert_eq!(order(time(&found)), found.order());
+        }
+    }
+
+    #[test]
+    fn what_is_no_token_is_told() {
+        for document in [
+            rawdoc! {},
+            rawdoc! { "_data": "8" },
+            rawdoc! { "_data": "82" },
+            rawdoc! { "_data": "zz65F0A1B200000003" },
+            rawdoc! { "_data": 1_i32 },
+            rawdoc! { "_data": DATA, "_typeBits": "text" },
+        ] {
+            assert_eq!(position(&document), Err(UnknownToken), "{:?}", doc! {});
+        }
+        assert!(token(&Position::new(5)).is_none());
+    }
+}

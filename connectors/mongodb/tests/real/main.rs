@@ -1,0 +1,8 @@
+//! The connector on real MongoDB servers.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod conformance;
+mod follower;
+mod images;
+mod states;
