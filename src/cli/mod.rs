@@ -13,7 +13,6 @@ mod health;
 #[cfg(all(feature = "postgres", feature = "kafka"))]
 mod init;
 mod manual;
-mod paint;
 #[cfg(all(feature = "postgres", feature = "kafka"))]
 mod peers;
 #[cfg(all(feature = "postgres", feature = "kafka"))]
@@ -33,7 +32,8 @@ use crate::config::Config;
 use crate::config::ConfigError;
 #[cfg(all(feature = "postgres", feature = "kafka"))]
 use crate::log;
-use crate::mapping::{Colour, Diagnostics};
+use crate::mapping::Diagnostics;
+use crate::paint::{Look, Tone};
 use crate::refusal::Refusal;
 
 pub(crate) use args::Cli;
@@ -102,20 +102,29 @@ fn load(named: Option<&Path>) -> anyhow::Result<Config> {
 )]
 fn finish(result: anyhow::Result<ExitCode>) -> ExitCode {
     result.unwrap_or_else(|error| {
-        eprintln!("{}", describe(&error));
+        eprintln!("{}", describe(&error, Look::of(&std::io::stderr())));
         ExitCode::from(exit_code(&error))
     })
 }
 
-/// `error:`, then what caused it, then what to do.
-fn describe(error: &anyhow::Error) -> String {
-    let mut text = match error.downcast_ref::<Diagnostics>() {
-        Some(diagnostics) => diagnostics.render(Colour::Never) + "\n\n",
-        None => String::new(),
+/// Every problem of the files if it is about them; `error:`, then what caused it, then what to do.
+fn describe(error: &anyhow::Error, look: Look) -> String {
+    let mut text = String::new();
+    if let Some(diagnostics) = error.downcast_ref::<Diagnostics>() {
+        text = diagnostics.render(look) + "\n\n";
+    } else if let Some(ConfigError::Invalid(problems)) = error.downcast_ref() {
+        text = problems.render(look) + "\n\n";
+    }
+    let mut line = |name: String, what: String, indent: &str| {
+        text.push_str(&look.wrapped(&format!("{name} {what}"), indent));
     };
-    text.push_str(&format!("error: {error}"));
+    line(
+        look.paint.tone(Tone::Bad, "error:").to_string(),
+        error.to_string(),
+        "  ",
+    );
     for cause in error.chain().skip(1) {
-        text.push_str(&format!("\n  caused by: {cause}"));
+        line("\n  caused by:".to_owned(), cause.to_string(), "    ");
     }
     let refusal = error
         .chain()
@@ -130,7 +139,11 @@ fn describe(error: &anyhow::Error) -> String {
                 _ => None,
             });
     if let Some(hint) = hint.filter(|hint| !hint.is_empty()) {
-        text.push_str(&format!("\nhint: {hint}"));
+        line(
+            format!("\n{}", look.paint.tone(Tone::Strong, "hint:")),
+            hint.to_owned(),
+            "  ",
+        );
     }
     text
 }
@@ -165,7 +178,7 @@ mod tests {
             .context("cannot resume at 16/B374D848")
             .unwrap_err();
         assert_eq!(
-            describe(&error),
+            describe(&error, Look::PLAIN),
             "error: cannot resume at 16/B374D848\n  caused by: SLOT_LOST: the slot rowbridge_airline is gone\n\
              hint: rowbridge position set --snapshot"
         );
@@ -175,7 +188,10 @@ mod tests {
     #[test]
     fn a_passing_error_exits_with_1() {
         let error = refusal::of_source(SourceError::transient("the server is starting up"));
-        assert_eq!(describe(&error), "error: the server is starting up");
+        assert_eq!(
+            describe(&error, Look::PLAIN),
+            "error: the server is starting up"
+        );
         assert_eq!(exit_code(&error), FAILED);
     }
 
@@ -183,7 +199,7 @@ mod tests {
     fn a_missing_file_says_how_to_name_one() {
         let error = anyhow::Error::from(ConfigError::NoFile);
         assert!(
-            describe(&error)
+            describe(&error, Look::PLAIN)
                 .ends_with("hint: name one with -c FILE; docs/configuration.md describes it")
         );
         assert_eq!(exit_code(&error), REFUSED);

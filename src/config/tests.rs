@@ -2,6 +2,7 @@
 
 use super::schema::Kind;
 use super::*;
+use crate::paint::Look;
 
 const SMALLEST: &str = r#"
 pipeline = "airline"
@@ -21,7 +22,12 @@ fn load(text: &str, variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
 }
 
 fn refused(text: &str, variables: &[(&str, &str)]) -> String {
-    load(text, variables).unwrap_err().to_string()
+    match load(text, variables).unwrap_err() {
+        ConfigError::Invalid(problems) => {
+            format!("{problems}:\n\n{}", problems.render(Look::PLAIN))
+        }
+        other => other.to_string(),
+    }
 }
 
 fn kafka(config: &Config) -> &KafkaSettings {

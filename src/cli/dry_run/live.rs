@@ -1,6 +1,6 @@
 //! A dry run on the configuration's source: a temporary slot, from now on, acknowledged to nobody.
 
-use std::io::{self, IsTerminal as _, Write};
+use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -13,13 +13,13 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::super::args::DryRunArgs;
-use super::super::paint::Paint;
 use super::super::{REFUSED, load, peers};
 use super::session::{Flow, Session};
 use super::{compile, ended};
 use crate::config::SourceConfig;
 use crate::mapping::Stamp;
 use crate::pack;
+use crate::paint::Paint;
 use crate::refusal::{self, Refusal};
 
 /// Follows the source until the time, the limit or the user ends it; then leaves it as it was.
@@ -52,7 +52,7 @@ pub(super) async fn run(config: Option<&Path>, args: &DryRunArgs) -> anyhow::Res
         max_record_bytes: config.limits.max_record_bytes,
     };
     let stdout = io::stdout();
-    let paint = Paint::for_terminal(stdout.is_terminal());
+    let paint = Paint::of(&stdout);
     let mut session = Session::new(&mapping, stamp, args, paint, stdout.lock());
 
     let (out, batches, emptied) = batch_channel(config.limits.channel_batches());

@@ -8,13 +8,13 @@ use rowbridge_api::{Batch, Change, Item, State};
 
 use super::super::FAILED;
 use super::super::args::DryRunArgs;
-use super::super::paint::Paint;
 use super::{explanation, layout};
 use crate::event::{EncodedBatch, TopicId};
 use crate::event_json::EventJson;
 use crate::mapping::cases::Published;
 use crate::mapping::change_json::Replay;
 use crate::mapping::{Mapping, Stamp, Stop};
+use crate::paint::Paint;
 use crate::refusal::Refusal;
 
 /// Whether to go on.
