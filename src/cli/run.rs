@@ -1,5 +1,9 @@
 //! `rowbridge run`: the daemon.
 
+mod live;
+mod quantity;
+mod status_line;
+
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,13 +17,15 @@ use super::{FAILED, peers};
 use crate::config::{Config, SinkConfig, SourceConfig};
 use crate::health::Health;
 use crate::http::Server;
-use crate::mapping::{Colour, Mapping};
+use crate::mapping::Mapping;
 use crate::metrics::Metrics;
 use crate::pack;
+use crate::paint::Look;
 use crate::pipeline::{self, Meters, Plan};
 use crate::sink::kafka::{KafkaSink, Published};
 use crate::sink::stdout::StdoutSink;
 use crate::sink::{Sink, SinkError};
+use live::StatusLine;
 
 /// Runs the pipeline until it is told to stop, or refuses.
 pub(crate) async fn run(config: Config) -> Result<ExitCode> {
@@ -53,7 +59,7 @@ fn compile(config: &Config) -> Result<Mapping> {
     let (mapping, warnings) =
         Mapping::compile(&pack::read(&config.mapping, config.params.clone())?)?;
     if !warnings.is_empty() {
-        tracing::warn!("{}", warnings.render(Colour::Never));
+        tracing::warn!("{}", warnings.render(Look::PLAIN));
     }
     Ok(mapping)
 }
@@ -70,6 +76,8 @@ where
     let metrics = Metrics::new(mapping.rules(), health.clone());
     let server = Server::bind(config.http.listen).await?;
     tracing::info!(pipeline = config.pipeline, http = %server.address(), "starting");
+    // Until the end, however it comes.
+    let _line = StatusLine::start(config, metrics.clone(), health.clone())?;
 
     let shutdown = CancellationToken::new();
     let answering = CancellationToken::new();

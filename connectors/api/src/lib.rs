@@ -28,7 +28,8 @@ pub use batch::{Batch, Cell, CellRange, Change, Commit, Image, Item, Op, Row, Tr
 pub use position::{ParsePositionError, Position};
 pub use shape::{Column, Shape, ShapeId, TableName};
 pub use source::{
-    BatchSender, Claim, ColumnNeed, ConsumerGone, Finding, Identity, OpSet, Severity, Source,
-    SourceError, SourceIo, SourceStatus, Start, State, TableNeeds, batch_channel,
+    BatchSender, Claim, ColumnNeed, ConsumerGone, Finding, Identity, OpSet, Severity,
+    SnapshotProgress, Source, SourceError, SourceIo, SourceStatus, Start, State, TableNeeds,
+    batch_channel,
 };
 pub use value::{Element, Field, Kind, Type, Value, ValueError};
