@@ -1,13 +1,15 @@
 //! How text looks where it is read: coloured or not, and on how many columns.
 
+mod excerpt;
+
 use std::fmt;
 use std::os::fd::AsFd;
 
-use annotate_snippets::Renderer;
-use annotate_snippets::renderer::DecorStyle;
 use anstream::AutoStream;
 use anstream::stream::RawStream;
 use rustix::termios::tcgetwinsize;
+
+pub(crate) use excerpt::Excerpt;
 
 /// Whether output carries ANSI colours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,24 +94,6 @@ impl Look {
             paint: Paint::of(stream),
             columns: columns_of(stream).unwrap_or(Self::PLAIN.columns),
         }
-    }
-
-    /// Draws source lines with carets under them.
-    pub(crate) fn renderer(self) -> Renderer {
-        let renderer = match self.paint {
-            Paint::Plain => Renderer::plain(),
-            Paint::Ansi => Renderer::styled(),
-        };
-        renderer
-            .decor_style(DecorStyle::Ascii)
-            .term_width(self.columns)
-    }
-
-    /// A hint of a diagnostic: it stands behind the margin of line numbers and `= help: `.
-    pub(crate) fn hint(self, text: &str) -> String {
-        const MARGIN_COLUMNS: usize = 14;
-        let columns = self.columns.saturating_sub(MARGIN_COLUMNS).max(1);
-        Self { columns, ..self }.wrapped(text, "")
     }
 
     /// `text` broken between words, further lines behind `indent`. Its own line ends stay, and what stands in

@@ -28,7 +28,7 @@ use crate::config::Config;
 use crate::mapping::change_json::{ChangeReader, Tables};
 use crate::mapping::{Mapping, Pack, Stamp};
 use crate::pack;
-use crate::paint::{Look, Paint};
+use crate::paint::Look;
 use crate::refusal::Refusal;
 use input::Lines;
 use session::{Flow, Session};
@@ -74,8 +74,8 @@ pub(super) async fn run(config: Option<&Path>, args: &DryRunArgs) -> anyhow::Res
         max_record_bytes: MAX_RECORD_BYTES,
     };
     let stdout = io::stdout();
-    let paint = Paint::of(&stdout);
-    let mut session = Session::new(&mapping, stamp, args, paint, stdout.lock());
+    let look = Look::of(&stdout);
+    let mut session = Session::new(&mapping, stamp, args, look, stdout.lock());
     offline(&mut session, &mapping, &name, input, args.duration).await?;
     session.finish()
 }

@@ -4,13 +4,13 @@
 use std::fmt::{self, Write as _};
 use std::ops::Range;
 
-use annotate_snippets::{AnnotationKind, Level, Snippet};
+use annotate_snippets::Level;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::given::{Origin, Problem};
 use super::schema;
-use crate::paint::{Look, Tone};
+use crate::paint::{Excerpt, Look, Tone};
 
 /// Every problem of a configuration, with what is needed to show it; holds no secret.
 #[derive(Clone, Debug)]
@@ -75,25 +75,19 @@ impl ConfigProblems {
         title: Title,
         look: Look,
     ) -> String {
-        let length = self.masked.len();
-        // An empty span (end of file) still gets a caret.
-        let span = span.start.min(length)..span.end.min(length);
-        let snippet = Snippet::source(&self.masked)
-            .path(&self.file_name)
-            .annotation(
-                AnnotationKind::Primary
-                    .span(span)
-                    .label(problem.label.as_str()),
-            );
-        let level = match title {
-            Title::Named => Level::ERROR,
-            Title::Bare => Level::ERROR.no_name(),
+        let excerpt = Excerpt {
+            level: match title {
+                Title::Named => Level::ERROR,
+                Title::Bare => Level::ERROR.no_name(),
+            },
+            title: &problem.title,
+            file: &self.file_name,
+            text: &self.masked,
+            span: span.clone(),
+            label: &problem.label,
+            hint: problem.help.as_deref(),
         };
-        let mut group = level.primary_title(problem.title.as_str()).element(snippet);
-        if let Some(help) = &problem.help {
-            group = group.element(Level::HELP.message(look.hint(help)));
-        }
-        look.renderer().render(&[group])
+        excerpt.draw(look)
     }
 }
 

@@ -8,10 +8,10 @@ use std::cell::RefCell;
 use std::fmt;
 use std::ops::Range;
 
-use annotate_snippets::{AnnotationKind, Level, Snippet};
+use annotate_snippets::Level;
 
 use super::{Pack, SourceFile};
-use crate::paint::Look;
+use crate::paint::{Excerpt, Look};
 
 /// Which file of the pack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -215,20 +215,16 @@ impl Diagnostics {
             Title::Bare => level.no_name(),
         };
         let file = self.file(diagnostic.at.file);
-        let end = diagnostic.at.end.min(file.text.len());
-        let mut annotation = AnnotationKind::Primary.span(diagnostic.at.start.min(end)..end);
-        if !diagnostic.label.is_empty() {
-            annotation = annotation.label(&diagnostic.label);
-        }
-        let mut group = level.primary_title(&diagnostic.message).element(
-            Snippet::source(&file.text)
-                .path(&file.name)
-                .annotation(annotation),
-        );
-        if let Some(hint) = &diagnostic.hint {
-            group = group.element(Level::HELP.message(look.hint(hint)));
-        }
-        look.renderer().render(&[group])
+        let excerpt = Excerpt {
+            level,
+            title: &diagnostic.message,
+            file: &file.name,
+            text: &file.text,
+            span: diagnostic.at.start..diagnostic.at.end,
+            label: &diagnostic.label,
+            hint: diagnostic.hint.as_deref(),
+        };
+        excerpt.draw(look)
     }
 
     fn file(&self, id: FileId) -> &SourceFile {

@@ -19,7 +19,7 @@ use super::{compile, ended};
 use crate::config::SourceConfig;
 use crate::mapping::Stamp;
 use crate::pack;
-use crate::paint::Paint;
+use crate::paint::Look;
 use crate::refusal::{self, Refusal};
 
 /// Follows the source until the time, the limit or the user ends it; then leaves it as it was.
@@ -52,8 +52,8 @@ pub(super) async fn run(config: Option<&Path>, args: &DryRunArgs) -> anyhow::Res
         max_record_bytes: config.limits.max_record_bytes,
     };
     let stdout = io::stdout();
-    let paint = Paint::of(&stdout);
-    let mut session = Session::new(&mapping, stamp, args, paint, stdout.lock());
+    let look = Look::of(&stdout);
+    let mut session = Session::new(&mapping, stamp, args, look, stdout.lock());
 
     let (out, batches, emptied) = batch_channel(config.limits.channel_batches());
     let (acked, acked_seen) = watch::channel(None);

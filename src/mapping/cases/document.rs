@@ -2,13 +2,13 @@
 
 use std::ops::Range;
 
-use annotate_snippets::{AnnotationKind, Level, Snippet};
+use annotate_snippets::Level;
 use serde_json::{Map, Number, Value};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::super::SourceFile;
-use crate::paint::Look;
+use crate::paint::{Excerpt, Look};
 
 /// What is wrong in a case file, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,16 +47,16 @@ impl Problems {
     #[must_use]
     pub fn render(&self, look: Look) -> String {
         let rendered = self.list.iter().map(|problem| {
-            let snippet = Snippet::source(&self.file.text)
-                .path(&self.file.name)
-                .annotation(AnnotationKind::Primary.span(problem.span.clone()));
-            let mut group = Level::ERROR
-                .primary_title(&problem.message)
-                .element(snippet);
-            if !problem.hint.is_empty() {
-                group = group.element(Level::HELP.message(look.hint(&problem.hint)));
-            }
-            look.renderer().render(&[group])
+            let excerpt = Excerpt {
+                level: Level::ERROR,
+                title: &problem.message,
+                file: &self.file.name,
+                text: &self.file.text,
+                span: problem.span.clone(),
+                label: "",
+                hint: Some(problem.hint.as_str()).filter(|hint| !hint.is_empty()),
+            };
+            excerpt.draw(look)
         });
         rendered.collect::<Vec<_>>().join("\n\n")
     }
