@@ -1,6 +1,6 @@
 //! Logs: text or JSON lines on standard error, above the status line where there is one.
 
-use std::io::stderr;
+use std::io::{IsTerminal as _, stderr};
 
 use tracing_subscriber::EnvFilter;
 
@@ -30,6 +30,8 @@ pub fn start(log: &Log) -> Result<(), LevelError> {
         .with_env_filter(filter)
         .with_writer(|| Above)
         .with_ansi(Paint::of(&stderr()) == Paint::Ansi);
+    // On a terminal lines are short and people know whom they started.
+    let lines = lines.with_target(!stderr().is_terminal());
     // Fails only when a subscriber is there already: in tests, or when embedded.
     let _started = match log.format {
         LogFormat::Text => lines.try_init(),

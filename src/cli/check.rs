@@ -166,24 +166,24 @@ async fn gather(named: Option<&Path>, args: &CheckArgs, look: Look) -> Report {
             return report;
         }
     };
-    let Some(mapping) = compiled(&config, look, &mut report) else {
-        report
-            .left_out
-            .push("source and sink: the mapping says what is needed of them");
-        return report;
-    };
+    let mapping = compiled(&config, look, &mut report);
     if args.offline {
         report.left_out.push("source and sink: --offline");
         return report;
     }
     #[cfg(all(feature = "postgres", feature = "kafka"))]
     {
-        report.take(Area::Source, source(&config, &mapping).await);
-        report.take(Area::Sink, sink(&config, mapping).await);
+        if mapping.is_none() {
+            report
+                .left_out
+                .push("tables and topics: the mapping names them");
+        }
+        report.take(Area::Source, source(&config, mapping.as_ref()).await);
+        report.take(Area::Sink, sink(&config, mapping.as_ref()).await);
     }
     #[cfg(not(all(feature = "postgres", feature = "kafka")))]
     {
-        let _compiled_for_its_findings: Mapping = mapping;
+        let _compiled_for_its_findings: Option<Mapping> = mapping;
         report
             .left_out
             .push("source and sink: this binary was built without them");
@@ -210,11 +210,11 @@ fn compiled(config: &Config, look: Look, report: &mut Report) -> Option<Mapping>
     let pack = match pack::read(&config.mapping, config.params.clone()) {
         Ok(pack) => pack,
         Err(error) => {
-            report.error(
-                Area::Mapping,
-                chain(&error),
-                "correct `mapping` in the configuration".to_owned(),
+            let fix = format!(
+                "rowbridge init --table TABLE --out {}   # `rowbridge init` lists the tables; or correct `mapping` in the configuration",
+                config.mapping.display()
             );
+            report.error(Area::Mapping, chain(&error), fix);
             return None;
         }
     };
@@ -231,23 +231,33 @@ fn compiled(config: &Config, look: Look, report: &mut Report) -> Option<Mapping>
 }
 
 #[cfg(all(feature = "postgres", feature = "kafka"))]
-async fn source(config: &Config, mapping: &Mapping) -> Result<Vec<Finding>, (String, String)> {
+async fn source(
+    config: &Config,
+    mapping: Option<&Mapping>,
+) -> Result<Vec<Finding>, (String, String)> {
     use rowbridge_api::{Source as _, SourceError};
     let crate::config::SourceConfig::Postgres(settings) = &config.source;
     let settings = super::peers::postgres(config, settings)
         .map_err(|error| (error.to_string(), String::new()))?;
     let mut source = rowbridge_postgres::PostgresSource::new(settings, &config.pipeline);
-    source.check(mapping.needs()).await.map_err(|error| {
+    let needs = mapping.map_or(&[][..], Mapping::needs);
+    source.check(needs).await.map_err(|error| {
         let problem = chain(&error);
         match error {
             SourceError::Refused { hint, .. } => (problem, hint),
-            SourceError::Transient { .. } => (problem, String::new()),
+            SourceError::Transient { .. } => (
+                problem,
+                "start the server, or correct source.postgres.url".to_owned(),
+            ),
         }
     })
 }
 
 #[cfg(all(feature = "postgres", feature = "kafka"))]
-async fn sink(config: &Config, mapping: Mapping) -> Result<Vec<Finding>, (String, String)> {
+async fn sink(
+    config: &Config,
+    mapping: Option<&Mapping>,
+) -> Result<Vec<Finding>, (String, String)> {
     use crate::sink::SinkError;
     use crate::sink::kafka::{KafkaSink, Published};
     let crate::config::SinkConfig::Kafka(settings) = &config.sink else {
@@ -255,13 +265,17 @@ async fn sink(config: &Config, mapping: Mapping) -> Result<Vec<Finding>, (String
     };
     let settings = super::peers::kafka(config, settings)
         .map_err(|error| (error.to_string(), String::new()))?;
-    let check = move || KafkaSink::new(settings, Published::of(&mapping)).check();
+    let published = mapping.map_or_else(Published::nothing, Published::of);
+    let check = move || KafkaSink::new(settings, published).check();
     let found = tokio::task::spawn_blocking(check).await;
     found.expect("the check does not panic").map_err(|error| {
         let problem = chain(&error);
         match error {
             SinkError::Refused { hint, .. } => (problem, hint),
-            _ => (problem, String::new()),
+            _ => (
+                problem,
+                "start the brokers, or correct sink.kafka.brokers".to_owned(),
+            ),
         }
     })
 }
