@@ -49,10 +49,9 @@ fn the_configuration_of_the_readme_is_valid() {
     let config = folder.path().join("rowbridge.toml");
     let text = blocks("README.md", "toml").remove(0);
     let pack = root().join("mappings/airline");
-    let text = text.replace(
-        "\"mappings/airline\"",
-        &format!("{:?}", pack.to_str().unwrap()),
-    );
+    let mapping = "mapping  = \"shop\"";
+    assert!(text.contains(mapping), "{text}");
+    let text = text.replace(mapping, &format!("mapping = {pack:?}"));
     std::fs::write(&config, text).unwrap();
     let output = rowbridge(&["check", "--offline", "-c", config.to_str().unwrap()], b"");
     assert!(

@@ -12,6 +12,7 @@ mod init;
 mod instances;
 mod kills;
 mod operations;
+mod readme;
 mod rows;
 mod seats;
 mod servers;
