@@ -115,8 +115,9 @@ fn describe(error: &anyhow::Error, look: Look) -> String {
     } else if let Some(ConfigError::Invalid(problems)) = error.downcast_ref() {
         text = problems.render(look) + "\n\n";
     }
+    let mut lines = Vec::new();
     let mut line = |name: String, what: String, indent: &str| {
-        text.push_str(&look.wrapped(&format!("{name} {what}"), indent));
+        lines.push(look.wrapped(&format!("{name} {what}"), indent));
     };
     line(
         look.paint.tone(Tone::Bad, "error:").to_string(),
@@ -124,7 +125,7 @@ fn describe(error: &anyhow::Error, look: Look) -> String {
         "  ",
     );
     for cause in error.chain().skip(1) {
-        line("\n  caused by:".to_owned(), cause.to_string(), "    ");
+        line("  caused by:".to_owned(), cause.to_string(), "    ");
     }
     let refusal = error
         .chain()
@@ -140,12 +141,12 @@ fn describe(error: &anyhow::Error, look: Look) -> String {
             });
     if let Some(hint) = hint.filter(|hint| !hint.is_empty()) {
         line(
-            format!("\n{}", look.paint.tone(Tone::Strong, "hint:")),
+            look.paint.tone(Tone::Strong, "hint:").to_string(),
             hint.to_owned(),
             "  ",
         );
     }
-    text
+    text + &lines.join("\n")
 }
 
 fn exit_code(error: &anyhow::Error) -> u8 {
