@@ -33,6 +33,7 @@ impl Paint {
     pub(crate) fn of<S: RawStream>(stream: &S) -> Self {
         match AutoStream::choice(stream) {
             anstream::ColorChoice::Never => Self::Plain,
+            _ if is_dumb() => Self::Plain,
             _ => Self::Ansi,
         }
     }
@@ -116,6 +117,11 @@ impl Look {
             .word_splitter(textwrap::WordSplitter::NoHyphenation);
         textwrap::fill(&joined.collect::<String>(), options).replace(NO_BREAK_SPACE, " ")
     }
+}
+
+/// Whether the terminal takes nothing but text.
+pub(crate) fn is_dumb() -> bool {
+    std::env::var_os("TERM").is_some_and(|term| term == "dumb")
 }
 
 /// How wide a terminal is; nothing if the stream is none or does not say.

@@ -32,7 +32,8 @@ impl Excerpt<'_> {
     pub(crate) fn draw(&self, look: Look) -> String {
         let end = self.span.end.min(self.text.len());
         let span = self.span.start.min(end)..end;
-        let has_room = self.end_column(&span) + self.label.width() + MARGIN_COLUMNS <= look.columns;
+        let columns = self.end_column(&span) + self.label.width() + MARGIN_COLUMNS;
+        let has_room = self.label.is_empty() || columns <= look.columns;
         let mut caret = AnnotationKind::Primary.span(span);
         if has_room && !self.label.is_empty() {
             caret = caret.label(self.label);

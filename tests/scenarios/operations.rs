@@ -86,6 +86,24 @@ impl Place {
     }
 }
 
+/// Who runs a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Old,
+    New,
+}
+
+impl End {
+    /// As the comment above the line says.
+    fn of(comment: &str) -> Option<Self> {
+        match (comment.contains("new "), comment.contains("old ")) {
+            (true, _) => Some(Self::New),
+            (false, true) => Some(Self::Old),
+            (false, false) => None,
+        }
+    }
+}
+
 /// A move in progress: who runs a line is said by the comment above it.
 struct Move {
     old: Place,
@@ -104,25 +122,20 @@ impl Move {
     }
 
     async fn run(&mut self, block: &str) -> Result<()> {
-        let mut is_new = None;
+        let mut end = None;
         for line in block.lines() {
             if let Some(comment) = line.strip_prefix("# ") {
-                is_new = Some(comment.contains("new "));
-                ensure!(
-                    is_new == Some(true) || comment.contains("old "),
-                    "who runs {line:?}?"
-                );
+                end = End::of(comment);
                 continue;
             }
-            let is_new = is_new.with_context(|| format!("who runs {line:?}?"))?;
-            self.line(is_new, line)
-                .await
-                .with_context(|| line.to_owned())?;
+            let end = end.with_context(|| format!("who runs {line:?}?"))?;
+            let done = self.line(end, line).await;
+            done.with_context(|| line.to_owned())?;
         }
         Ok(())
     }
 
-    async fn line(&mut self, is_new: bool, line: &str) -> Result<()> {
+    async fn line(&mut self, end: End, line: &str) -> Result<()> {
         let (command, comment) = line.split_once("  #").unwrap_or((line, ""));
         let shown = self.shown.as_deref();
         let lsn = shown.unwrap_or("0/0");
@@ -136,7 +149,10 @@ impl Move {
                 &format!("rowbridge_{}", self.new.rig.pipeline),
             )
             .replace("LSN", lsn);
-        let place = if is_new { &mut self.new } else { &mut self.old };
+        let place = match end {
+            End::Old => &mut self.old,
+            End::New => &mut self.new,
+        };
         let (program, rest) = command.trim().split_once(' ').context("a command")?;
         match program {
             "systemctl" => {

@@ -127,7 +127,8 @@ async fn a_stranger_follows_the_six_steps() -> Result<()> {
         )],
     };
     stranger.sql(include_str!("packs/shop.sql")).await?;
-    let [role, config, check, init, test, look, run] = &steps()[..] else {
+    let steps = steps();
+    let [role, config, check, init, test, look, run] = &steps[..] else {
         bail!("seven blocks");
     };
     stranger.sql(&role.1).await?;

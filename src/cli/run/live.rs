@@ -17,7 +17,7 @@ use super::status_line::{Status, render};
 use crate::config::{Config, LogFormat, SinkConfig};
 use crate::health::{Health, Phase};
 use crate::metrics::Metrics;
-use crate::paint::{Paint, columns_of};
+use crate::paint::{Paint, columns_of, is_dumb};
 use crate::screen;
 
 /// Often enough to look alive.
@@ -70,7 +70,7 @@ impl Drop for StatusLine {
 }
 
 fn is_wanted(config: &Config) -> bool {
-    let can_redraw = std::env::var_os("TERM").is_some_and(|term| term != "dumb");
+    let can_redraw = std::env::var_os("TERM").is_some() && !is_dumb();
     let events_on_it = matches!(config.sink, SinkConfig::Stdout {}) && io::stdout().is_terminal();
     config.log.format == LogFormat::Text
         && io::stderr().is_terminal()
