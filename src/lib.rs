@@ -10,7 +10,7 @@
 //! - [`pipeline`]: the loop that holds the invariants of ARCHITECTURE.md
 //! - [`cli`], [`config`], [`http`]: how people and probes reach it
 //! - [`init`]: a first mapping from what a source tells of its tables; pure
-//! - [`health`], [`metrics`], [`mod@log`], [`refusal`]: what it tells about itself
+//! - [`health`], [`metrics`], [`mod@log`], [`refusal`], [`paint`]: what it tells about itself, and how that looks
 
 pub mod cli;
 pub mod config;
@@ -23,6 +23,15 @@ pub mod log;
 pub mod mapping;
 pub mod metrics;
 pub mod pack;
+pub mod paint;
 pub mod pipeline;
 pub mod refusal;
+#[cfg_attr(
+    not(all(feature = "postgres", feature = "mongodb", feature = "kafka")),
+    allow(
+        dead_code,
+        reason = "without connectors nothing runs that has a line to draw"
+    )
+)]
+mod screen;
 pub mod sink;

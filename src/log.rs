@@ -1,10 +1,12 @@
-//! Logs: text or JSON lines on standard error, colour only on a terminal.
+//! Logs: text or JSON lines on standard error, above the status line where there is one.
 
-use std::io::{IsTerminal, stderr};
+use std::io::{IsTerminal as _, stderr};
 
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{Log, LogFormat};
+use crate::paint::Paint;
+use crate::screen::Above;
 
 /// `log.level` is not a level.
 #[derive(Debug, thiserror::Error)]
@@ -26,8 +28,10 @@ pub fn start(log: &Log) -> Result<(), LevelError> {
     })?;
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(stderr)
-        .with_ansi(stderr().is_terminal());
+        .with_writer(|| Above)
+        .with_ansi(Paint::of(&stderr()) == Paint::Ansi);
+    // On a terminal lines are short and people know whom they started.
+    let lines = lines.with_target(!stderr().is_terminal());
     // Fails only when a subscriber is there already: in tests, or when embedded.
     let _started = match log.format {
         LogFormat::Text => lines.try_init(),

@@ -3,9 +3,12 @@
 //! Everything with a label is resolved when the pipeline starts, by rule number and by table and op; no event
 //! looks anything up. What is only known when asked (state, lag, position) is computed when it is scraped.
 
+mod reading;
+mod rule_counters;
+
 use std::fmt;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use prometheus_client::collector::Collector;
@@ -17,9 +20,11 @@ use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
-use rowbridge_api::{Identity, Op, Position, SourceStatus, State, TableName};
+use rowbridge_api::{Identity, Op, Position, SnapshotProgress, SourceStatus, State, TableName};
 
 use crate::health::{Health, Peer, Phase};
+pub use reading::Reading;
+use rule_counters::RuleCounters;
 
 /// Upper bounds of `rowbridge_commit_to_visible_seconds`: fine around the promise (12 ms, 50 ms), coarse
 /// where only "minutes behind" matters.
@@ -63,8 +68,8 @@ const OPS: [(Op, &str); 5] = [
 #[derive(Clone)]
 pub struct Metrics {
     registry: Arc<Registry>,
-    events: Arc<[Counter]>,
-    quarantined: Arc<[Counter]>,
+    events: RuleCounters,
+    quarantined: RuleCounters,
     changes: Family<TableOp, Counter>,
     commits: [Counter; 3],
     retries: [Counter; 2],
@@ -105,18 +110,18 @@ impl Metrics {
         registry.register("changes", "Source changes received", changes.clone());
         register_build(&mut registry);
         let metrics = Self {
-            events: by_label(
+            events: RuleCounters::register(
                 &mut registry,
-                "events",
-                "Events published",
-                "type",
+                ("events", "Events published", "type"),
                 event_types,
             ),
-            quarantined: by_label(
+            quarantined: RuleCounters::register(
                 &mut registry,
-                "quarantined",
-                "Records put into the quarantine topic, by the rule that failed",
-                "rule",
+                (
+                    "quarantined",
+                    "Records put into the quarantine topic, by the rule that failed",
+                    "rule",
+                ),
                 event_types,
             ),
             changes,
@@ -163,16 +168,12 @@ impl Metrics {
 
     /// Counts events of the rule numbered `rule` that became visible.
     pub fn add_events(&self, rule: u16, events: u64) {
-        if let Some(counter) = self.events.get(usize::from(rule)) {
-            counter.inc_by(events);
-        }
+        self.events.add(rule, events);
     }
 
     /// Counts quarantine records of the rule numbered `rule` that became visible.
     pub fn add_quarantined(&self, rule: u16, records: u64) {
-        if let Some(counter) = self.quarantined.get(usize::from(rule)) {
-            counter.inc_by(records);
-        }
+        self.quarantined.add(rule, records);
     }
 
     /// The counters of a table. Takes a lock: call it when a shape arrives, and keep the result.
@@ -220,6 +221,8 @@ impl Metrics {
         self.lag_bytes.set(signed(status.lag_bytes.unwrap_or(0)));
         self.safe_wal_bytes
             .set(status.safe_wal_bytes.map_or(-1, signed));
+        let mut snapshot = locked(&self.live.snapshot);
+        snapshot.clone_from(&status.snapshot);
     }
 
     /// Source bytes in the channel.
@@ -230,11 +233,7 @@ impl Metrics {
 
     /// The committed position and whose it is. Once per Kafka commit.
     pub fn position(&self, position: &Position, source: &Identity) {
-        let mut place = self
-            .live
-            .place
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut place = locked(&self.live.place);
         match &mut *place {
             Some((old, old_source)) if old_source == source => old.clone_from(position),
             other => *other = Some((position.clone(), source.clone())),
@@ -254,20 +253,6 @@ impl fmt::Debug for Metrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Metrics").finish_non_exhaustive()
     }
-}
-
-/// One counter per rule. Rules that give the same event type share a counter.
-fn by_label(
-    registry: &mut Registry,
-    name: &str,
-    help: &str,
-    label: &'static str,
-    values: &[String],
-) -> Arc<[Counter]> {
-    let family = Family::<Label, Counter>::default();
-    registry.register(name, help, family.clone());
-    let counter = |value: &String| family.get_or_create_owned(&[(label, value.clone())]);
-    values.iter().map(counter).collect()
 }
 
 /// Counters for a fixed set of label values, all present from the start.
@@ -320,6 +305,12 @@ struct Live {
     health: Health,
     oldest_pending_micros: AtomicI64,
     place: Mutex<Option<(Position, Identity)>>,
+    snapshot: Mutex<Option<SnapshotProgress>>,
+}
+
+/// What a panic of another thread left half done here is still a value.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Live {
@@ -330,6 +321,7 @@ impl Live {
             health,
             oldest_pending_micros: AtomicI64::new(Self::NOTHING_PENDING),
             place: Mutex::new(None),
+            snapshot: Mutex::new(None),
         }
     }
 
@@ -360,11 +352,7 @@ impl Live {
     }
 
     fn encode_place(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let place = self
-            .place
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let place = locked(&self.place).clone();
         let Some((position, source)) = place else {
             return Ok(());
         };
@@ -423,7 +411,7 @@ mod tests {
         metrics.visible(1_000_000, 1_009_000);
         metrics.visible(1_000_000, 0);
         metrics.source_status(&SourceStatus {
-            snapshot_rows: None,
+            snapshot: None,
             lag_bytes: Some(4096),
             safe_wal_bytes: Some(1 << 30),
         });

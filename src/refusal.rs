@@ -67,6 +67,7 @@ pub fn of_sink(error: SinkError) -> anyhow::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::health::Phase;
 
     const OPERATIONS: &str = include_str!("../docs/operations.md");
 
@@ -85,6 +86,26 @@ mod tests {
                 assert!(section.contains(part), "### {state} lacks `{part}`");
             }
         }
+    }
+
+    #[test]
+    fn the_document_knows_no_other_states() {
+        let states = OPERATIONS.split_once("\n## The states\n").unwrap().1;
+        let documented: Vec<_> = states
+            .lines()
+            .filter_map(|line| line.strip_prefix("### "))
+            .collect();
+        assert_eq!(documented, State::ALL.map(State::as_str));
+        // What `/readyz` may say while it is not refused.
+        let table = OPERATIONS.split_once("| `/readyz` and ").unwrap().1;
+        let rows = table
+            .lines()
+            .skip(2)
+            .take_while(|line| line.starts_with("| "));
+        let labels: Vec<_> = rows
+            .filter_map(|row| row.strip_prefix("| `")?.split('`').next())
+            .collect();
+        assert_eq!(labels, Phase::RUNNING);
     }
 
     #[test]

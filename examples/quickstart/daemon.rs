@@ -31,6 +31,7 @@ impl Daemon {
         let http = format!("127.0.0.1:{port}");
         let pack = concat!(env!("CARGO_MANIFEST_DIR"), "/mappings/airline");
         let environment = vec![
+            ("ROWBRIDGE__PIPELINE", "airline".to_owned()),
             ("ROWBRIDGE__MAPPING", pack.to_owned()),
             ("ROWBRIDGE_SOURCE__POSTGRES__URL", url.to_owned()),
             ("ROWBRIDGE_SINK__KAFKA__BROKERS", brokers.to_owned()),

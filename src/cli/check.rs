@@ -3,7 +3,7 @@
 //! Configuration, then mapping, then source and sink. What cannot be looked at because something before it
 //! is broken is said to be left out. Writes nothing, anywhere.
 
-use std::io::{self, IsTerminal as _, Write};
+use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -11,15 +11,18 @@ use rowbridge_api::{Finding, Severity};
 
 use super::REFUSED;
 use super::args::CheckArgs;
-use super::paint::{Paint, Tone};
 use crate::config::{Config, ConfigError};
-use crate::mapping::Mapping;
+use crate::mapping::{self, Diagnostics, Mapping};
 use crate::pack;
+use crate::paint::{Look, Tone};
+
+/// Where the lines below a finding's first begin.
+const INDENT: &str = "   ";
 
 /// Where a finding comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[cfg_attr(
-    not(all(feature = "postgres", feature = "kafka")),
+    not(all(feature = "postgres", feature = "mongodb", feature = "kafka")),
     allow(dead_code, reason = "without connectors no server is looked at")
 )]
 enum Area {
@@ -40,33 +43,79 @@ impl Area {
     }
 }
 
+/// How the words of a finding are laid out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Words {
+    /// Lines break where the terminal ends.
+    Flow,
+    /// Source lines with carets: they stay as they are.
+    Stand,
+}
+
+#[derive(Debug)]
+struct Found {
+    area: Area,
+    finding: Finding,
+    words: Words,
+}
+
 /// Everything that was found, and what was not looked at.
 #[derive(Debug, Default)]
 struct Report {
-    findings: Vec<(Area, Finding)>,
+    findings: Vec<Found>,
     left_out: Vec<&'static str>,
 }
 
 impl Report {
     fn error(&mut self, area: Area, problem: String, fix: String) {
-        let severity = Severity::Error;
-        self.findings.push((
-            area,
-            Finding {
-                severity,
-                problem,
-                fix,
-                cost: None,
-            },
-        ));
+        let finding = Finding {
+            severity: Severity::Error,
+            problem,
+            fix,
+            cost: None,
+        };
+        self.push(area, finding);
     }
 
-    #[cfg(all(feature = "postgres", feature = "kafka"))]
+    fn push(&mut self, area: Area, finding: Finding) {
+        self.findings.push(Found {
+            area,
+            finding,
+            words: Words::Flow,
+        });
+    }
+
+    /// A problem with a place in a file, drawn with its source line.
+    fn drawn(&mut self, area: Area, severity: Severity, problem: String) {
+        let finding = Finding {
+            severity,
+            problem,
+            fix: String::new(),
+            cost: None,
+        };
+        self.findings.push(Found {
+            area,
+            finding,
+            words: Words::Stand,
+        });
+    }
+
+    fn diagnostics(&mut self, diagnostics: &Diagnostics, look: Look) {
+        for (severity, text) in diagnostics.render_each(look) {
+            let severity = match severity {
+                mapping::Severity::Error => Severity::Error,
+                mapping::Severity::Warning => Severity::Warning,
+            };
+            self.drawn(Area::Mapping, severity, text);
+        }
+    }
+
+    #[cfg(all(feature = "postgres", feature = "mongodb", feature = "kafka"))]
     fn take(&mut self, area: Area, found: Result<Vec<Finding>, (String, String)>) {
         match found {
-            Ok(findings) => self
-                .findings
-                .extend(findings.into_iter().map(|finding| (area, finding))),
+            Ok(findings) => findings
+                .into_iter()
+                .for_each(|finding| self.push(area, finding)),
             Err((problem, fix)) => self.error(area, problem, fix),
         }
     }
@@ -74,7 +123,7 @@ impl Report {
     fn count(&self, severity: Severity) -> usize {
         self.findings
             .iter()
-            .filter(|(_, finding)| finding.severity == severity)
+            .filter(|found| found.finding.severity == severity)
             .count()
     }
 }
@@ -84,16 +133,20 @@ impl Report {
 /// # Errors
 /// Standard output cannot be written.
 pub(super) async fn run(named: Option<&Path>, args: &CheckArgs) -> anyhow::Result<ExitCode> {
-    let mut report = gather(named, args).await;
+    let stdout = io::stdout();
+    let look = if args.json {
+        Look::PLAIN
+    } else {
+        Look::of(&stdout)
+    };
+    let mut report = gather(named, args, look).await;
     report
         .findings
-        .sort_by_key(|(area, finding)| (std::cmp::Reverse(finding.severity), *area));
-    let stdout = io::stdout();
-    let paint = Paint::for_terminal(stdout.is_terminal());
+        .sort_by_key(|found| (std::cmp::Reverse(found.finding.severity), found.area));
     if args.json {
         print_json(&report, &mut stdout.lock())?;
     } else {
-        print_text(&report, paint, &mut stdout.lock())?;
+        print_text(&report, look, &mut stdout.lock())?;
     }
     Ok(match report.count(Severity::Error) {
         0 => ExitCode::SUCCESS,
@@ -101,40 +154,36 @@ pub(super) async fn run(named: Option<&Path>, args: &CheckArgs) -> anyhow::Resul
     })
 }
 
-async fn gather(named: Option<&Path>, args: &CheckArgs) -> Report {
+async fn gather(named: Option<&Path>, args: &CheckArgs, look: Look) -> Report {
     let mut report = Report::default();
     let config = match Config::load(named) {
         Ok(config) => config,
         Err(error) => {
-            let fix = match error {
-                ConfigError::NoFile => "name one with -c FILE; docs/configuration.md describes it",
-                _ => "",
-            };
-            report.error(Area::Configuration, chain(&error), fix.to_owned());
+            configuration(&error, look, &mut report);
             report
                 .left_out
                 .push("mapping, source and sink: the configuration says where they are");
             return report;
         }
     };
-    let Some(mapping) = mapping(&config, &mut report) else {
-        report
-            .left_out
-            .push("source and sink: the mapping says what is needed of them");
-        return report;
-    };
+    let mapping = compiled(&config, look, &mut report);
     if args.offline {
         report.left_out.push("source and sink: --offline");
         return report;
     }
-    #[cfg(all(feature = "postgres", feature = "kafka"))]
+    #[cfg(all(feature = "postgres", feature = "mongodb", feature = "kafka"))]
     {
-        report.take(Area::Source, source(&config, &mapping).await);
-        report.take(Area::Sink, sink(&config, mapping).await);
+        if mapping.is_none() {
+            report
+                .left_out
+                .push("tables and topics: the mapping names them");
+        }
+        report.take(Area::Source, source(&config, mapping.as_ref()).await);
+        report.take(Area::Sink, sink(&config, mapping.as_ref()).await);
     }
-    #[cfg(not(all(feature = "postgres", feature = "kafka")))]
+    #[cfg(not(all(feature = "postgres", feature = "mongodb", feature = "kafka")))]
     {
-        let _compiled_for_its_findings: Mapping = mapping;
+        let _compiled_for_its_findings: Option<Mapping> = mapping;
         report
             .left_out
             .push("source and sink: this binary was built without them");
@@ -142,63 +191,71 @@ async fn gather(named: Option<&Path>, args: &CheckArgs) -> Report {
     report
 }
 
+fn configuration(error: &ConfigError, look: Look, report: &mut Report) {
+    let area = Area::Configuration;
+    match error {
+        ConfigError::Invalid(problems) => problems
+            .render_each(look)
+            .for_each(|problem| report.drawn(area, Severity::Error, problem)),
+        ConfigError::NoFile => {
+            let fix = "name one with -c FILE; docs/configuration.md describes it";
+            report.error(area, chain(error), fix.to_owned());
+        }
+        ConfigError::Unreadable { .. } => report.error(area, chain(error), String::new()),
+    }
+}
+
 /// The mapping, if it compiles.
-fn mapping(config: &Config, report: &mut Report) -> Option<Mapping> {
+fn compiled(config: &Config, look: Look, report: &mut Report) -> Option<Mapping> {
     let pack = match pack::read(&config.mapping, config.params.clone()) {
         Ok(pack) => pack,
         Err(error) => {
-            report.error(
-                Area::Mapping,
-                chain(&error),
-                "correct `mapping` in the configuration".to_owned(),
+            let fix = format!(
+                "rowbridge init --table TABLE --out {}   # `rowbridge init` lists the tables; or correct `mapping` in the configuration",
+                config.mapping.display()
             );
+            report.error(Area::Mapping, chain(&error), fix);
             return None;
         }
     };
-    let colour = Paint::for_terminal(io::stdout().is_terminal()).into();
     match Mapping::compile(&pack) {
         Ok((mapping, warnings)) => {
-            if !warnings.is_empty() {
-                let problem = warnings.render(colour);
-                let severity = Severity::Warning;
-                let fix = String::new();
-                report.findings.push((
-                    Area::Mapping,
-                    Finding {
-                        severity,
-                        problem,
-                        fix,
-                        cost: None,
-                    },
-                ));
-            }
+            report.diagnostics(&warnings, look);
             Some(mapping)
         }
         Err(diagnostics) => {
-            report.error(Area::Mapping, diagnostics.render(colour), String::new());
+            report.diagnostics(&diagnostics, look);
             None
         }
     }
 }
 
-#[cfg(all(feature = "postgres", feature = "kafka"))]
-async fn source(config: &Config, mapping: &Mapping) -> Result<Vec<Finding>, (String, String)> {
+#[cfg(all(feature = "postgres", feature = "mongodb", feature = "kafka"))]
+async fn source(
+    config: &Config,
+    mapping: Option<&Mapping>,
+) -> Result<Vec<Finding>, (String, String)> {
     use rowbridge_api::{Source as _, SourceError};
-    let crate::config::SourceConfig::Postgres(settings) = &config.source;
-    let settings = super::peers::postgres(config, settings)
-        .map_err(|error| (error.to_string(), String::new()))?;
-    let mut source = rowbridge_postgres::PostgresSource::new(settings, &config.pipeline);
-    source.check(mapping.needs()).await.map_err(|error| {
+    let mut source =
+        super::source::configured(config).map_err(|error| (error.to_string(), String::new()))?;
+    let needs = mapping.map_or(&[][..], Mapping::needs);
+    source.check(needs).await.map_err(|error| {
         let problem = chain(&error);
         match error {
             SourceError::Refused { hint, .. } => (problem, hint),
-            SourceError::Transient { .. } => (problem, String::new()),
+            SourceError::Transient { .. } => (
+                problem,
+                format!("start the server, or correct {}.url", config.source.table()),
+            ),
         }
     })
 }
 
-#[cfg(all(feature = "postgres", feature = "kafka"))]
-async fn sink(config: &Config, mapping: Mapping) -> Result<Vec<Finding>, (String, String)> {
+#[cfg(all(feature = "postgres", feature = "mongodb", feature = "kafka"))]
+async fn sink(
+    config: &Config,
+    mapping: Option<&Mapping>,
+) -> Result<Vec<Finding>, (String, String)> {
     use crate::sink::SinkError;
     use crate::sink::kafka::{KafkaSink, Published};
     let crate::config::SinkConfig::Kafka(settings) = &config.sink else {
@@ -206,13 +263,17 @@ async fn sink(config: &Config, mapping: Mapping) -> Result<Vec<Finding>, (String
     };
     let settings = super::peers::kafka(config, settings)
         .map_err(|error| (error.to_string(), String::new()))?;
-    let check = move || KafkaSink::new(settings, Published::of(&mapping)).check();
+    let published = mapping.map_or_else(Published::nothing, Published::of);
+    let check = move || KafkaSink::new(settings, published).check();
     let found = tokio::task::spawn_blocking(check).await;
     found.expect("the check does not panic").map_err(|error| {
         let problem = chain(&error);
         match error {
             SinkError::Refused { hint, .. } => (problem, hint),
-            _ => (problem, String::new()),
+            _ => (
+                problem,
+                "start the brokers, or correct sink.kafka.brokers".to_owned(),
+            ),
         }
     })
 }
@@ -228,25 +289,35 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-fn print_text(report: &Report, paint: Paint, out: &mut dyn Write) -> io::Result<()> {
-    for (number, (area, finding)) in (1..).zip(&report.findings) {
+fn print_text(report: &Report, look: Look, out: &mut dyn Write) -> io::Result<()> {
+    let paint = look.paint;
+    for (number, found) in (1..).zip(&report.findings) {
+        let Found {
+            area,
+            finding,
+            words,
+        } = found;
         let word = match finding.severity {
             Severity::Error => paint.tone(Tone::Bad, "error"),
             Severity::Warning => paint.tone(Tone::Strong, "warning"),
         };
-        writeln!(
-            out,
+        let text = format!(
             "{number}. {word} in the {}: {}",
             area.as_str(),
             finding.problem
-        )?;
+        );
+        match words {
+            Words::Flow => writeln!(out, "{}", look.wrapped(&text, INDENT))?,
+            Words::Stand => writeln!(out, "{text}")?,
+        }
         if !finding.fix.is_empty() {
-            writeln!(out, "{}", paint.tone(Tone::Faint, "   fix:"))?;
+            writeln!(out, "{INDENT}{}", paint.tone(Tone::Faint, "fix:"))?;
             // At the margin, so that it can be copied as it stands.
             writeln!(out, "{}", finding.fix)?;
         }
         if let Some(cost) = &finding.cost {
-            writeln!(out, "{} {cost}", paint.tone(Tone::Faint, "   cost:"))?;
+            let text = format!("{INDENT}{} {cost}", paint.tone(Tone::Faint, "cost:"));
+            writeln!(out, "{}", look.wrapped(&text, INDENT))?;
         }
         writeln!(out)?;
     }
@@ -270,7 +341,7 @@ const fn plural(count: usize) -> &'static str {
 }
 
 fn print_json(report: &Report, out: &mut dyn Write) -> io::Result<()> {
-    for (area, finding) in &report.findings {
+    for Found { area, finding, .. } in &report.findings {
         let severity = match finding.severity {
             Severity::Error => "error",
             Severity::Warning => "warning",
@@ -293,15 +364,13 @@ mod tests {
 
     fn report() -> Report {
         let mut report = Report::default();
-        report.findings.push((
-            Area::Source,
-            Finding {
-                severity: Severity::Warning,
-                problem: "public.segments has no full replica identity".to_owned(),
-                fix: "ALTER TABLE public.segments REPLICA IDENTITY FULL;".to_owned(),
-                cost: Some("updates write the old row to the WAL too".to_owned()),
-            },
-        ));
+        let finding = Finding {
+            severity: Severity::Warning,
+            problem: "public.segments has no full replica identity".to_owned(),
+            fix: "ALTER TABLE public.segments REPLICA IDENTITY FULL;".to_owned(),
+            cost: Some("updates write the old row to the WAL too".to_owned()),
+        };
+        report.push(Area::Source, finding);
         report.error(
             Area::Sink,
             "no WRITE on travel.bookings".to_owned(),
@@ -314,7 +383,7 @@ mod tests {
     #[test]
     fn findings_are_numbered_with_their_fix_at_the_margin() {
         let mut out = Vec::new();
-        print_text(&report(), Paint::Plain, &mut out).unwrap();
+        print_text(&report(), Look::PLAIN, &mut out).unwrap();
         assert_eq!(
             String::from_utf8(out).unwrap(),
             "1. warning in the source: public.segments has no full replica identity\n   fix:\n\

@@ -7,6 +7,8 @@ use std::any::Any;
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::panic::{self, PanicHookInfo};
 
+use crate::screen;
+
 /// The environment variable that shows messages whole.
 const SHOW: &str = "ROWBRIDGE_CRASH_MESSAGES";
 
@@ -28,6 +30,7 @@ pub(super) fn report_discreetly() {
         Some(_) => Messages::Shown,
     };
     panic::set_hook(Box::new(move |info| {
+        screen::clear_if_free();
         eprintln!("{}", describe(info, messages));
         let backtrace = Backtrace::capture();
         if backtrace.status() == BacktraceStatus::Captured {

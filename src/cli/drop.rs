@@ -16,19 +16,29 @@ use crate::config::{Config, SourceConfig};
 use crate::refusal;
 use crate::sink::kafka::{KafkaConfig, operator};
 
+const NOTHING_IN_MONGODB: &str =
+    "MongoDB keeps nothing of a pipeline: there is nothing to remove there";
+
 /// Runs the command.
 pub(super) async fn run(config: Config, args: &DropArgs) -> Result<ExitCode> {
-    let SourceConfig::Postgres(settings) = &config.source;
-    let postgres = peers::postgres(&config, settings)?;
+    let postgres = match &config.source {
+        SourceConfig::Postgres(settings) => Some(peers::postgres(&config, settings)?),
+        SourceConfig::MongoDb(_) => None,
+    };
     let kafka = kafka_of(&config)?;
     let mut out = io::stdout();
     if !args.yes {
-        let name = object_name(&config.pipeline);
-        writeln!(
-            out,
-            "would remove slot {name} and publication {name} at {}",
-            postgres.address
-        )?;
+        match &postgres {
+            Some(postgres) => {
+                let name = object_name(&config.pipeline);
+                let address = &postgres.address;
+                writeln!(
+                    out,
+                    "would remove slot {name} and publication {name} at {address}"
+                )?;
+            }
+            None => writeln!(out, "{NOTHING_IN_MONGODB}")?,
+        }
         if let Some(kafka) = &kafka {
             let what = if args.topics {
                 "would delete"
@@ -43,13 +53,17 @@ pub(super) async fn run(config: Config, args: &DropArgs) -> Result<ExitCode> {
         writeln!(out, "nothing was done; repeat it with --yes")?;
         return Ok(ExitCode::from(REFUSED));
     }
-    let removals = drop_slot_and_publication(&postgres, &config.pipeline);
-    let removals = removals.await.map_err(refusal::of_source)?;
-    writeln!(out, "slot: {}", describe(&removals.slot))?;
-    writeln!(out, "publication: {}", describe(&removals.publication))?;
+    match &postgres {
+        Some(postgres) => {
+            let removals = drop_slot_and_publication(postgres, &config.pipeline);
+            let removals = removals.await.map_err(refusal::of_source)?;
+            writeln!(out, "slot: {}", describe(&removals.slot))?;
+            writeln!(out, "publication: {}", describe(&removals.publication))?;
+        }
+        None => writeln!(out, "{NOTHING_IN_MONGODB}")?,
+    }
     if let Some(kafka) = kafka {
-        let context =
-            "the slot is gone, but the position is not forgotten: repeat this when Kafka answers";
+        let context = "the position is not forgotten: repeat this when Kafka answers";
         if args.topics {
             writeln!(
                 out,

@@ -7,12 +7,12 @@
 mod explanation;
 mod input;
 mod layout;
-#[cfg(all(feature = "postgres", feature = "kafka"))]
+#[cfg(all(feature = "postgres", feature = "mongodb", feature = "kafka"))]
 mod live;
 mod session;
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, IsTerminal as _, Write as _};
+use std::io::{self, BufRead, BufReader, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -24,11 +24,11 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::REFUSED;
 use super::args::DryRunArgs;
-use super::paint::Paint;
 use crate::config::Config;
 use crate::mapping::change_json::{ChangeReader, Tables};
 use crate::mapping::{Mapping, Pack, Stamp};
 use crate::pack;
+use crate::paint::Look;
 use crate::refusal::Refusal;
 use input::Lines;
 use session::{Flow, Session};
@@ -74,20 +74,20 @@ pub(super) async fn run(config: Option<&Path>, args: &DryRunArgs) -> anyhow::Res
         max_record_bytes: MAX_RECORD_BYTES,
     };
     let stdout = io::stdout();
-    let paint = Paint::for_terminal(stdout.is_terminal());
-    let mut session = Session::new(&mapping, stamp, args, paint, stdout.lock());
+    let look = Look::of(&stdout);
+    let mut session = Session::new(&mapping, stamp, args, look, stdout.lock());
     offline(&mut session, &mapping, &name, input, args.duration).await?;
     session.finish()
 }
 
-#[cfg(all(feature = "postgres", feature = "kafka"))]
+#[cfg(all(feature = "postgres", feature = "mongodb", feature = "kafka"))]
 use live::run as live;
 
 /// Without a connector there is no live source.
-#[cfg(not(all(feature = "postgres", feature = "kafka")))]
+#[cfg(not(all(feature = "postgres", feature = "mongodb", feature = "kafka")))]
 #[allow(clippy::unused_async, reason = "its twin with a connector waits")]
 async fn live(_config: Option<&Path>, _args: &DryRunArgs) -> anyhow::Result<ExitCode> {
-    let problem = "this binary was built without the features postgres and kafka";
+    let problem = "this binary was built without the features postgres, mongodb and kafka";
     Err(Refusal::invalid(problem, "rowbridge dry-run --mapping PACK < CHANGES").into())
 }
 
@@ -96,8 +96,8 @@ fn compile(pack: &Pack) -> io::Result<Option<Arc<Mapping>>> {
     match Mapping::compile(pack) {
         Ok((mapping, _)) => Ok(Some(Arc::new(mapping))),
         Err(diagnostics) => {
-            let colour = Paint::for_terminal(io::stderr().is_terminal()).into();
-            writeln!(io::stderr(), "{}", diagnostics.render(colour))?;
+            let look = Look::of(&io::stderr());
+            writeln!(io::stderr(), "{}", diagnostics.render(look))?;
             Ok(None)
         }
     }

@@ -8,7 +8,7 @@ mod database;
 mod folder;
 mod listing;
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -19,8 +19,8 @@ use rowbridge_postgres::{SurveyLimits, Surveyor};
 use self::database::Database;
 use self::folder::Folder;
 use super::args::InitArgs;
-use super::paint::{Paint, Tone};
 use crate::init::{self, Draft, Rows};
+use crate::paint::{Paint, Tone};
 use crate::refusal::{self, Refusal};
 
 /// From here on a name may have been meant by another (Jaro-Winkler).
@@ -42,7 +42,7 @@ pub(super) async fn run(config: Option<&Path>, args: &InitArgs) -> anyhow::Resul
     let folder = match folder {
         Some(folder) if args.all || !args.tables.is_empty() => folder,
         wanted => {
-            let paint = Paint::for_terminal(io::stdout().is_terminal());
+            let paint = Paint::of(&io::stdout());
             listing::print(&candidates, &database, paint, &mut io::stdout().lock())?;
             let Some(folder) = wanted else {
                 return Ok(ExitCode::SUCCESS);
@@ -71,7 +71,7 @@ pub(super) async fn run(config: Option<&Path>, args: &InitArgs) -> anyhow::Resul
 
 /// What to see to, on standard error.
 fn notes<'c>(draft: &Draft, left_out: impl Iterator<Item = &'c Candidate>) -> io::Result<()> {
-    let paint = Paint::for_terminal(io::stderr().is_terminal());
+    let paint = Paint::of(&io::stderr());
     let mut err = io::stderr().lock();
     for known in left_out {
         writeln!(

@@ -6,34 +6,36 @@
 mod args;
 mod check;
 mod crash;
-#[cfg(all(feature = "postgres", feature = "kafka"))]
+#[cfg(all(feature = "postgres", feature = "mongodb", feature = "kafka"))]
 mod drop;
 mod dry_run;
 mod health;
-#[cfg(all(feature = "postgres", feature = "kafka"))]
+#[cfg(all(feature = "postgres", feature = "mongodb", feature = "kafka"))]
 mod init;
 mod manual;
-mod paint;
-#[cfg(all(feature = "postgres", feature = "kafka"))]
+#[cfg(all(feature = "postgres", feature = "mongodb", feature = "kafka"))]
 mod peers;
-#[cfg(all(feature = "postgres", feature = "kafka"))]
+#[cfg(all(feature = "postgres", feature = "mongodb", feature = "kafka"))]
 mod position;
-#[cfg(all(feature = "postgres", feature = "kafka"))]
+#[cfg(all(feature = "postgres", feature = "mongodb", feature = "kafka"))]
 mod run;
+#[cfg(all(feature = "postgres", feature = "mongodb", feature = "kafka"))]
+mod source;
 mod test;
 
-#[cfg(all(feature = "postgres", feature = "kafka"))]
+#[cfg(all(feature = "postgres", feature = "mongodb", feature = "kafka"))]
 use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
 
-#[cfg(all(feature = "postgres", feature = "kafka"))]
+#[cfg(all(feature = "postgres", feature = "mongodb", feature = "kafka"))]
 use crate::config::Config;
 use crate::config::ConfigError;
-#[cfg(all(feature = "postgres", feature = "kafka"))]
+#[cfg(all(feature = "postgres", feature = "mongodb", feature = "kafka"))]
 use crate::log;
-use crate::mapping::{Colour, Diagnostics};
+use crate::mapping::Diagnostics;
+use crate::paint::{Look, Tone};
 use crate::refusal::Refusal;
 
 pub(crate) use args::Cli;
@@ -60,7 +62,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
     let ended = runtime.block_on(async {
         let config = cli.config.as_deref();
         match cli.command {
-            #[cfg(all(feature = "postgres", feature = "kafka"))]
+            #[cfg(all(feature = "postgres", feature = "mongodb", feature = "kafka"))]
             Command::Run => Box::pin(run::run(load(config)?)).await,
             Command::Check(args) => Box::pin(check::run(config, &args)).await,
             Command::DryRun(args) => Box::pin(dry_run::run(config, &args)).await,
@@ -68,15 +70,17 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Health(args) => health::run(config, &args).await,
             Command::Completions { shell } => manual::completions(shell),
             Command::Man { folder } => manual::pages(&folder),
-            #[cfg(all(feature = "postgres", feature = "kafka"))]
+            #[cfg(all(feature = "postgres", feature = "mongodb", feature = "kafka"))]
             Command::Init(args) => Box::pin(init::run(config, &args)).await,
-            #[cfg(all(feature = "postgres", feature = "kafka"))]
+            #[cfg(all(feature = "postgres", feature = "mongodb", feature = "kafka"))]
             Command::Position { command } => Box::pin(position::run(load(config)?, &command)).await,
-            #[cfg(all(feature = "postgres", feature = "kafka"))]
+            #[cfg(all(feature = "postgres", feature = "mongodb", feature = "kafka"))]
             Command::Drop(args) => Box::pin(drop::run(load(config)?, &args)).await,
-            #[cfg(not(all(feature = "postgres", feature = "kafka")))]
+            #[cfg(not(all(feature = "postgres", feature = "mongodb", feature = "kafka")))]
             Command::Run | Command::Init(_) | Command::Position { .. } | Command::Drop(_) => {
-                anyhow::bail!("this binary was built without the features postgres and kafka")
+                anyhow::bail!(
+                    "this binary was built without the features postgres, mongodb and kafka"
+                )
             }
         }
     });
@@ -86,7 +90,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
 }
 
 /// Reads the configuration and starts logging as it says.
-#[cfg(all(feature = "postgres", feature = "kafka"))]
+#[cfg(all(feature = "postgres", feature = "mongodb", feature = "kafka"))]
 fn load(named: Option<&Path>) -> anyhow::Result<Config> {
     let config = Config::load(named)?;
     log::start(&config.log).map_err(|error| {
@@ -102,20 +106,30 @@ fn load(named: Option<&Path>) -> anyhow::Result<Config> {
 )]
 fn finish(result: anyhow::Result<ExitCode>) -> ExitCode {
     result.unwrap_or_else(|error| {
-        eprintln!("{}", describe(&error));
+        eprintln!("{}", describe(&error, Look::of(&std::io::stderr())));
         ExitCode::from(exit_code(&error))
     })
 }
 
-/// `error:`, then what caused it, then what to do.
-fn describe(error: &anyhow::Error) -> String {
-    let mut text = match error.downcast_ref::<Diagnostics>() {
-        Some(diagnostics) => diagnostics.render(Colour::Never) + "\n\n",
-        None => String::new(),
+/// Every problem of the files if it is about them; `error:`, then what caused it, then what to do.
+fn describe(error: &anyhow::Error, look: Look) -> String {
+    let mut text = String::new();
+    if let Some(diagnostics) = error.downcast_ref::<Diagnostics>() {
+        text = diagnostics.render(look) + "\n\n";
+    } else if let Some(ConfigError::Invalid(problems)) = error.downcast_ref() {
+        text = problems.render(look) + "\n\n";
+    }
+    let mut lines = Vec::new();
+    let mut line = |name: String, what: String, indent: &str| {
+        lines.push(look.wrapped(&format!("{name} {what}"), indent));
     };
-    text.push_str(&format!("error: {error}"));
+    line(
+        look.paint.tone(Tone::Bad, "error:").to_string(),
+        error.to_string(),
+        "  ",
+    );
     for cause in error.chain().skip(1) {
-        text.push_str(&format!("\n  caused by: {cause}"));
+        line("  caused by:".to_owned(), cause.to_string(), "    ");
     }
     let refusal = error
         .chain()
@@ -130,9 +144,13 @@ fn describe(error: &anyhow::Error) -> String {
                 _ => None,
             });
     if let Some(hint) = hint.filter(|hint| !hint.is_empty()) {
-        text.push_str(&format!("\nhint: {hint}"));
+        line(
+            look.paint.tone(Tone::Strong, "hint:").to_string(),
+            hint.to_owned(),
+            "  ",
+        );
     }
-    text
+    text + &lines.join("\n")
 }
 
 fn exit_code(error: &anyhow::Error) -> u8 {
@@ -165,7 +183,7 @@ mod tests {
             .context("cannot resume at 16/B374D848")
             .unwrap_err();
         assert_eq!(
-            describe(&error),
+            describe(&error, Look::PLAIN),
             "error: cannot resume at 16/B374D848\n  caused by: SLOT_LOST: the slot rowbridge_airline is gone\n\
              hint: rowbridge position set --snapshot"
         );
@@ -175,7 +193,10 @@ mod tests {
     #[test]
     fn a_passing_error_exits_with_1() {
         let error = refusal::of_source(SourceError::transient("the server is starting up"));
-        assert_eq!(describe(&error), "error: the server is starting up");
+        assert_eq!(
+            describe(&error, Look::PLAIN),
+            "error: the server is starting up"
+        );
         assert_eq!(exit_code(&error), FAILED);
     }
 
@@ -183,7 +204,7 @@ mod tests {
     fn a_missing_file_says_how_to_name_one() {
         let error = anyhow::Error::from(ConfigError::NoFile);
         assert!(
-            describe(&error)
+            describe(&error, Look::PLAIN)
                 .ends_with("hint: name one with -c FILE; docs/configuration.md describes it")
         );
         assert_eq!(exit_code(&error), REFUSED);

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::Result;
+use rowbridge_mongodb::MongoConfig;
 use rowbridge_postgres::{Address, ClientCertificate, Password, PostgresConfig, TlsMode};
 
 use crate::config::Config;
 use crate::config::KafkaSettings;
-use crate::config::{PostgresSettings, Tls};
+use crate::config::{MongoDbSettings, OnDrop, PostgresSettings, Tls};
 use crate::pipeline;
 use crate::refusal::Refusal;
 use crate::sink::kafka::{KafkaConfig, KafkaLimits, properties::Properties};
@@ -46,6 +47,30 @@ pub(crate) fn postgres(config: &Config, settings: &PostgresSettings) -> Result<P
     postgres.limits.idle_commit_interval = settings.idle_commit_interval;
     postgres.limits.batch_bytes = config.limits.batch_bytes;
     Ok(postgres)
+}
+
+/// The MongoDB connector's settings.
+pub(crate) fn mongodb(config: &Config, settings: &MongoDbSettings) -> MongoConfig {
+    let mut mongodb = MongoConfig::new(settings.url.expose());
+    if let Some(password) = &settings.password {
+        mongodb.password = rowbridge_mongodb::Secret::Literal(password.expose().to_owned());
+    }
+    if let Some(file) = &settings.password_file {
+        mongodb.password = rowbridge_mongodb::Secret::File(file.clone());
+    }
+    mongodb.ca_file.clone_from(&settings.ca_file);
+    mongodb
+        .certificate_key_file
+        .clone_from(&settings.certificate_key_file);
+    mongodb.on_drop = match settings.on_drop {
+        OnDrop::Stop => rowbridge_mongodb::OnDrop::Stop,
+        OnDrop::Continue => rowbridge_mongodb::OnDrop::Continue,
+    };
+    mongodb.limits.connect_timeout = settings.connect_timeout;
+    mongodb.limits.idle_commit_interval = settings.idle_commit_interval;
+    mongodb.limits.batch_bytes = config.limits.batch_bytes;
+    mongodb.limits.ahead_bytes = config.limits.channel_bytes;
+    mongodb
 }
 
 /// The Kafka sink's settings.

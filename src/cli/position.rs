@@ -14,6 +14,8 @@ use rowbridge_postgres::{
     slot_state,
 };
 
+mod mongodb;
+
 use super::args::{PositionCommand, PositionSetArgs, PositionShowArgs};
 use super::peers;
 use crate::config::{Config, SinkConfig, SourceConfig};
@@ -29,11 +31,16 @@ pub(super) async fn run(config: Config, command: &PositionCommand) -> Result<Exi
     let kafka = kafka_of(&config)?.ok_or_else(|| {
         Refusal::invalid(
             "[sink.stdout] keeps no position",
-            "nothing to do: every start is a first start",
+            "nothing to do: every start goes on where the source was acknowledged",
         )
     })?;
-    let SourceConfig::Postgres(settings) = &config.source;
-    let postgres = peers::postgres(&config, settings)?;
+    let postgres = match &config.source {
+        SourceConfig::Postgres(settings) => peers::postgres(&config, settings)?,
+        SourceConfig::MongoDb(settings) => {
+            let mongodb = peers::mongodb(&config, settings);
+            return Box::pin(mongodb::run(&config, kafka, mongodb, command)).await;
+        }
+    };
     match command {
         PositionCommand::Show(args) => show(&config, kafka, &postgres, args).await,
         PositionCommand::Set(args) => set(&config, kafka, &postgres, args).await,
@@ -113,14 +120,7 @@ async fn show(
         writeln!(out, "{object}")?;
         return Ok(ExitCode::SUCCESS);
     }
-    match &recorded {
-        None => writeln!(out, "position:  none")?,
-        Some(recorded) => {
-            writeln!(out, "position:  {}", place(&recorded.checkpoint))?;
-            writeln!(out, "source:    {}", recorded.checkpoint.source.source)?;
-            writeln!(out, "written:   {}", recorded.record.written_at)?;
-        }
-    }
+    print_recorded(recorded.as_ref(), &mut out)?;
     match &slot {
         None => writeln!(out, "slot:      none")?,
         Some(slot) => {
@@ -140,6 +140,15 @@ async fn show(
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn print_recorded(recorded: Option<&Recorded>, out: &mut impl io::Write) -> io::Result<()> {
+    let Some(recorded) = recorded else {
+        return writeln!(out, "position:  none");
+    };
+    writeln!(out, "position:  {}", place(&recorded.checkpoint))?;
+    writeln!(out, "source:    {}", recorded.checkpoint.source.source)?;
+    writeln!(out, "written:   {}", recorded.record.written_at)
 }
 
 fn place(checkpoint: &Checkpoint) -> String {
@@ -335,6 +344,12 @@ fn judge(
         )
         .into());
     }
+    consequence(wanted, at, args)
+}
+
+/// What going on from `wanted` means for the events, where the source can; refuses what loses changes without
+/// `--accept-gap`.
+fn consequence(wanted: &Position, at: Option<&Position>, args: &PositionSetArgs) -> Result<String> {
     match at {
         Some(at) if at < wanted && !args.accept_gap => Err(gap(at, wanted)),
         Some(at) if at < wanted => Ok(format!(

@@ -1,25 +1,30 @@
 //! `rowbridge run`: the daemon.
 
+mod live;
+mod quantity;
+mod status_line;
+
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
-use rowbridge_postgres::PostgresSource;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::{FAILED, peers};
-use crate::config::{Config, SinkConfig, SourceConfig};
+use super::{FAILED, peers, source};
+use crate::config::{Config, SinkConfig};
 use crate::health::Health;
 use crate::http::Server;
-use crate::mapping::{Colour, Mapping};
+use crate::mapping::Mapping;
 use crate::metrics::Metrics;
 use crate::pack;
+use crate::paint::Look;
 use crate::pipeline::{self, Meters, Plan};
 use crate::sink::kafka::{KafkaSink, Published};
 use crate::sink::stdout::StdoutSink;
 use crate::sink::{Sink, SinkError};
+use live::StatusLine;
 
 /// Runs the pipeline until it is told to stop, or refuses.
 pub(crate) async fn run(config: Config) -> Result<ExitCode> {
@@ -53,7 +58,7 @@ fn compile(config: &Config) -> Result<Mapping> {
     let (mapping, warnings) =
         Mapping::compile(&pack::read(&config.mapping, config.params.clone())?)?;
     if !warnings.is_empty() {
-        tracing::warn!("{}", warnings.render(Colour::Never));
+        tracing::warn!("{}", warnings.render(Look::PLAIN));
     }
     Ok(mapping)
 }
@@ -64,12 +69,13 @@ where
     S: Sink,
     M: Fn() -> Result<S, SinkError> + Send + Sync + 'static,
 {
-    let SourceConfig::Postgres(settings) = &config.source;
-    let mut source = PostgresSource::new(peers::postgres(config, settings)?, &config.pipeline);
+    let mut source = source::configured(config)?;
     let health = Health::new(config.http.stale_after);
     let metrics = Metrics::new(mapping.rules(), health.clone());
     let server = Server::bind(config.http.listen).await?;
     tracing::info!(pipeline = config.pipeline, http = %server.address(), "starting");
+    // Until the end, however it comes.
+    let _line = StatusLine::start(config, metrics.clone(), health.clone())?;
 
     let shutdown = CancellationToken::new();
     let answering = CancellationToken::new();

@@ -8,7 +8,7 @@ mod coverage;
 mod junit;
 mod report;
 
-use std::io::{self, IsTerminal as _, Write};
+use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -16,12 +16,12 @@ use std::sync::Arc;
 use anyhow::Context as _;
 
 use super::args::TestArgs;
-use super::paint::Paint;
 use super::{FAILED, REFUSED};
+use crate::mapping::Mapping;
 use crate::mapping::cases::{Case, Outcome, Problems};
 use crate::mapping::change_json::Tables;
-use crate::mapping::{Colour, Mapping};
 use crate::pack;
+use crate::paint::{Look, Paint};
 use coverage::Coverage;
 
 /// One pack after its cases ran.
@@ -36,24 +36,23 @@ struct TestedPack {
 /// # Errors
 /// A file cannot be read or written.
 pub(super) fn run(args: &TestArgs) -> anyhow::Result<ExitCode> {
-    let stdout = io::stdout();
-    let paint = Paint::for_terminal(stdout.is_terminal());
-    let mut out = stdout.lock();
-    let code = run_to(args, paint, &mut out, &mut io::stderr().lock())?;
+    let (stdout, stderr) = (io::stdout(), io::stderr());
+    let looks = (Paint::of(&stdout), Look::of(&stderr));
+    let code = run_to(args, looks, &mut stdout.lock(), &mut stderr.lock())?;
     Ok(ExitCode::from(code))
 }
 
-/// The command with its streams as parameters; the exit status.
+/// The command with its streams, and how each looks, as parameters; the exit status.
 fn run_to(
     args: &TestArgs,
-    paint: Paint,
+    (paint, look): (Paint, Look),
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> anyhow::Result<u8> {
     let mut tested = Vec::new();
     let mut code = 0;
     for folder in &args.packs {
-        match test_pack(folder, paint)? {
+        match test_pack(folder, look)? {
             Ok((pack, warnings)) => {
                 write!(err, "{warnings}")?;
                 report::pack(&pack, paint, out)?;
@@ -87,17 +86,16 @@ fn run_to(
 
 /// Compiles a pack and runs its cases. The inner result is what is wrong with its files, rendered; on
 /// success the warnings.
-fn test_pack(folder: &Path, paint: Paint) -> anyhow::Result<Result<(TestedPack, String), String>> {
+fn test_pack(folder: &Path, look: Look) -> anyhow::Result<Result<(TestedPack, String), String>> {
     let pack = pack::read(folder, toml::Table::new())?;
     let case_files = case_files::read(folder)?;
-    let colour = Colour::from(paint);
     let (mapping, warnings) = match Mapping::compile(&pack) {
         Ok(compiled) => compiled,
-        Err(diagnostics) => return Ok(Err(diagnostics.render(colour))),
+        Err(diagnostics) => return Ok(Err(diagnostics.render(look))),
     };
     let warnings = match warnings.is_empty() {
         true => String::new(),
-        false => warnings.render(colour) + "\n",
+        false => warnings.render(look) + "\n",
     };
     let mapping = Arc::new(mapping);
     let tables = Tables::of(&mapping);
@@ -106,7 +104,7 @@ fn test_pack(folder: &Path, paint: Paint) -> anyhow::Result<Result<(TestedPack, 
     for file in case_files {
         match Case::parse(&file, &tables) {
             Ok(case) => cases.push(case),
-            Err(list) => problems.push(Problems { file, list }.render(colour)),
+            Err(list) => problems.push(Problems { file, list }.render(look)),
         }
     }
     if !problems.is_empty() {

@@ -28,12 +28,16 @@ const TABLES: &[(&str, &str)] = &[
         "The database whose changes are followed, by logical replication.",
     ),
     (
+        "source.mongodb",
+        "A MongoDB replica set or sharded cluster, from 6.0 on. Exactly one source must be given.",
+    ),
+    (
         "sink.kafka",
         "The Kafka cluster that gets the events. Exactly one sink must be given.",
     ),
     (
         "sink",
-        "Instead of Kafka: events as JSON lines on standard output. It keeps no position, so every start is a first start.",
+        "Instead of Kafka: events as JSON lines on standard output. It keeps no position of its own: the next start goes on where the source was acknowledged, or from the beginning where the source keeps no place either.",
     ),
     (
         "limits",

@@ -26,10 +26,11 @@ use toml::de::DeTable;
 use given::{Given, Origin, Problem};
 use schema::{KEYS, Presence};
 
+pub use render::ConfigProblems;
 pub use secret::{Secret, Url};
 pub use settings::{
-    Config, Http, KafkaSettings, Limits, Log, LogFormat, PostgresSettings, SinkConfig,
-    SourceConfig, Tls,
+    Config, Http, KafkaSettings, Limits, Log, LogFormat, MongoDbSettings, OnDrop, PostgresSettings,
+    SinkConfig, SourceConfig, Tls,
 };
 
 /// Where the file is looked for when none is named.
@@ -49,19 +50,8 @@ pub enum ConfigError {
         cause: std::io::Error,
     },
     /// It, or a variable, is wrong.
-    #[error("{count} in the configuration:\n\n{rendered}", count = count_errors(*.errors))]
-    Invalid {
-        errors: usize,
-        /// Every problem with its line or variable; holds no secret.
-        rendered: String,
-    },
-}
-
-fn count_errors(errors: usize) -> String {
-    match errors {
-        1 => "1 error".to_owned(),
-        errors => format!("{errors} errors"),
-    }
+    #[error("{0}")]
+    Invalid(ConfigProblems),
 }
 
 impl Config {
@@ -100,8 +90,8 @@ impl Config {
         let name = path.display().to_string();
         let (root, errors) = DeTable::parse_recoverable(text);
         if !errors.is_empty() {
-            let problems: Vec<_> = errors.iter().map(not_toml).collect();
-            return Err(invalid(&name, &render::mask_lines(text), &problems));
+            let problems = errors.iter().map(not_toml).collect();
+            return Err(invalid(&name, &render::mask_lines(text), problems));
         }
         let masked = render::mask(text, root.get_ref());
         let mut given = Given::default();
@@ -113,7 +103,7 @@ impl Config {
         given.overlay(from_variables);
         rules::check(&mut given);
         if !given.problems.is_empty() {
-            return Err(invalid(&name, &masked, &given.problems));
+            return Err(invalid(&name, &masked, given.problems));
         }
 
         let figment = Figment::from(Serialized::defaults(defaults(&given)))
@@ -126,11 +116,7 @@ impl Config {
                 label: String::new(),
                 help: None,
             };
-            invalid(
-                &name,
-                &masked,
-                &error.into_iter().map(problem).collect::<Vec<_>>(),
-            )
+            invalid(&name, &masked, error.into_iter().map(problem).collect())
         })?;
         Ok(config.resolved(path.parent().unwrap_or(Path::new(""))))
     }
@@ -139,16 +125,25 @@ impl Config {
     fn resolved(mut self, folder: &Path) -> Self {
         let resolve = |path: &mut PathBuf| *path = folder.join(&path);
         resolve(&mut self.mapping);
-        let SourceConfig::Postgres(postgres) = &mut self.source;
-        [
-            &mut postgres.password_file,
-            &mut postgres.ca_file,
-            &mut postgres.client_cert_file,
-            &mut postgres.client_key_file,
-        ]
-        .into_iter()
-        .flatten()
-        .for_each(resolve);
+        match &mut self.source {
+            SourceConfig::Postgres(postgres) => [
+                &mut postgres.password_file,
+                &mut postgres.ca_file,
+                &mut postgres.client_cert_file,
+                &mut postgres.client_key_file,
+            ]
+            .into_iter()
+            .flatten()
+            .for_each(resolve),
+            SourceConfig::MongoDb(mongodb) => [
+                &mut mongodb.password_file,
+                &mut mongodb.ca_file,
+                &mut mongodb.certificate_key_file,
+            ]
+            .into_iter()
+            .flatten()
+            .for_each(resolve),
+        }
         self
     }
 }
@@ -181,11 +176,8 @@ fn not_toml(error: &toml::de::Error) -> Problem {
     }
 }
 
-fn invalid(name: &str, masked: &str, problems: &[Problem]) -> ConfigError {
-    ConfigError::Invalid {
-        errors: problems.len(),
-        rendered: render::render(name, masked, problems),
-    }
+fn invalid(name: &str, masked: &str, problems: Vec<Problem>) -> ConfigError {
+    ConfigError::Invalid(ConfigProblems::new(name, masked, problems))
 }
 
 #[cfg(test)]

@@ -1,64 +1,113 @@
 //! Problems as people read them: with the line of the file, or the variable. Values that may be secrets are
 //! masked before any line is shown.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::ops::Range;
 
-use annotate_snippets::renderer::DecorStyle;
-use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
+use annotate_snippets::Level;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::given::{Origin, Problem};
 use super::schema;
+use crate::paint::{Excerpt, Look, Tone};
 
-/// Renders all problems, those of the file first and in its order.
-pub(super) fn render(file_name: &str, masked: &str, problems: &[Problem]) -> String {
-    let mut problems: Vec<_> = problems.iter().collect();
-    problems.sort_by_key(|problem| match &problem.origin {
-        Origin::File(span) => (0, span.start),
-        Origin::Variable(_) => (1, 0),
-        Origin::Nowhere => (2, 0),
-    });
-    let rendered: Vec<_> = problems
-        .into_iter()
-        .map(|problem| render_one(file_name, masked, problem))
-        .collect();
-    rendered.join("\n\n")
+/// Every problem of a configuration, with what is needed to show it; holds no secret.
+#[derive(Clone, Debug)]
+pub struct ConfigProblems {
+    file_name: String,
+    masked: String,
+    /// Those of the file first and in its order.
+    problems: Vec<Problem>,
 }
 
-fn render_one(file_name: &str, masked: &str, problem: &Problem) -> String {
-    match &problem.origin {
-        Origin::File(span) => with_line(file_name, masked, problem, span),
-        Origin::Variable(name) => {
-            without_line(problem, &format!("variable {name}: {}", problem.label))
+/// Whether a problem begins with the word `error`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Title {
+    Named,
+    Bare,
+}
+
+impl ConfigProblems {
+    /// `masked` is the file's text without secrets.
+    pub(super) fn new(file_name: &str, masked: &str, mut problems: Vec<Problem>) -> Self {
+        problems.sort_by_key(|problem| match &problem.origin {
+            Origin::File(span) => (0, span.start),
+            Origin::Variable(_) => (1, 0),
+            Origin::Nowhere => (2, 0),
+        });
+        Self {
+            file_name: file_name.to_owned(),
+            masked: masked.to_owned(),
+            problems,
         }
-        Origin::Nowhere => without_line(problem, file_name),
+    }
+
+    /// All of them as text for people, with a blank line between two.
+    #[must_use]
+    pub fn render(&self, look: Look) -> String {
+        let all = self.problems.iter();
+        let rendered = all.map(|problem| self.render_one(problem, Title::Named, look));
+        rendered.collect::<Vec<_>>().join("\n\n")
+    }
+
+    /// Each as text for people, without the word `error`.
+    pub(crate) fn render_each(&self, look: Look) -> impl Iterator<Item = String> {
+        let all = self.problems.iter();
+        all.map(move |problem| self.render_one(problem, Title::Bare, look))
+    }
+
+    fn render_one(&self, problem: &Problem, title: Title, look: Look) -> String {
+        match &problem.origin {
+            Origin::File(span) => self.with_line(problem, span, title, look),
+            Origin::Variable(name) => {
+                let place = format!("variable {name}: {}", problem.label);
+                without_line(problem, &place, title, look)
+            }
+            Origin::Nowhere => without_line(problem, &self.file_name, title, look),
+        }
+    }
+
+    fn with_line(
+        &self,
+        problem: &Problem,
+        span: &Range<usize>,
+        title: Title,
+        look: Look,
+    ) -> String {
+        let excerpt = Excerpt {
+            level: match title {
+                Title::Named => Level::ERROR,
+                Title::Bare => Level::ERROR.no_name(),
+            },
+            title: &problem.title,
+            file: &self.file_name,
+            text: &self.masked,
+            span: span.clone(),
+            label: &problem.label,
+            hint: problem.help.as_deref(),
+        };
+        excerpt.draw(look)
     }
 }
 
-fn with_line(file_name: &str, masked: &str, problem: &Problem, span: &Range<usize>) -> String {
-    // An empty span (end of file) still gets a caret.
-    let span = span.start.min(masked.len())..span.end.min(masked.len());
-    let snippet = Snippet::source(masked).path(file_name).annotation(
-        AnnotationKind::Primary
-            .span(span)
-            .label(problem.label.as_str()),
-    );
-    let mut group = Level::ERROR
-        .primary_title(problem.title.as_str())
-        .element(snippet);
-    if let Some(help) = &problem.help {
-        group = group.element(Level::HELP.message(help.as_str()));
+impl fmt::Display for ConfigProblems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.problems.len() {
+            1 => f.write_str("1 error in the configuration"),
+            errors => write!(f, "{errors} errors in the configuration"),
+        }
     }
-    Renderer::plain()
-        .decor_style(DecorStyle::Ascii)
-        .render(&[group])
 }
 
-fn without_line(problem: &Problem, place: &str) -> String {
-    let mut text = format!("error: {}\n --> {place}", problem.title);
+fn without_line(problem: &Problem, place: &str, title: Title, look: Look) -> String {
+    let name = match title {
+        Title::Named => format!("{}: ", look.paint.tone(Tone::Bad, "error")),
+        Title::Bare => String::new(),
+    };
+    let mut text = format!("{name}{}\n --> {place}", problem.title);
     if let Some(help) = &problem.help {
+        let help = look.hint(help).replace('\n', "\n          ");
         let _ = write!(text, "\n  = help: {help}");
     }
     text

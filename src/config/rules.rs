@@ -7,6 +7,7 @@ use super::schema::{KEYS, Presence, key};
 pub(super) fn check(given: &mut Given) {
     let mut problems = Vec::new();
     required(given, &mut problems);
+    one_source(given, &mut problems);
     one_sink(given, &mut problems);
     passwords_and_certificates(given, &mut problems);
     limits(given, &mut problems);
@@ -34,7 +35,21 @@ fn required(given: &Given, problems: &mut Vec<Problem>) {
         }
     }
     if !given.has("source") {
-        problems.push(missing("no source", "add `[source.postgres]`"));
+        problems.push(missing(
+            "no source",
+            "add `[source.postgres]` or `[source.mongodb]`",
+        ));
+    }
+}
+
+fn one_source(given: &Given, problems: &mut Vec<Problem>) {
+    if given.has("source.postgres") && given.has("source.mongodb") {
+        problems.push(Problem {
+            title: "two sources".to_owned(),
+            origin: given.origin("source.mongodb"),
+            label: "`[source.postgres]` is given too".to_owned(),
+            help: Some("one pipeline reads one source: make it two configurations".to_owned()),
+        });
     }
 }
 
@@ -57,13 +72,16 @@ fn one_sink(given: &Given, problems: &mut Vec<Problem>) {
 /// Pairs of keys that exclude each other, or of which the first needs the second.
 fn passwords_and_certificates(given: &Given, problems: &mut Vec<Problem>) {
     let postgres = |name: &str| format!("source.postgres.{name}");
-    if given.has(&postgres("password")) && given.has(&postgres("password_file")) {
-        problems.push(Problem {
-            title: "two passwords".to_owned(),
-            origin: given.origin(&postgres("password")),
-            label: "`password_file` is given too".to_owned(),
-            help: Some("keep one of the two".to_owned()),
-        });
+    for source in ["source.postgres", "source.mongodb"] {
+        let password = format!("{source}.password");
+        if given.has(&password) && given.has(&format!("{source}.password_file")) {
+            problems.push(Problem {
+                title: "two passwords".to_owned(),
+                origin: given.origin(&password),
+                label: "`password_file` is given too".to_owned(),
+                help: Some("keep one of the two".to_owned()),
+            });
+        }
     }
     for (one, other) in [
         ("client_cert_file", "client_key_file"),
@@ -146,6 +164,20 @@ fn source_url(given: &Given, problems: &mut Vec<Problem>) {
             label: error.to_string(),
             help: Some("write it as `postgres://user@host:5432/database`".to_owned()),
         });
+    }
+    if let Some(url) = given.values.get("source.mongodb.url") {
+        let text = url.value.as_str().unwrap_or_default();
+        if !["mongodb://", "mongodb+srv://"]
+            .iter()
+            .any(|scheme| text.starts_with(scheme))
+        {
+            problems.push(Problem {
+                title: "`source.mongodb.url` is not valid".to_owned(),
+                origin: url.origin.clone(),
+                label: "it does not begin with `mongodb://` or `mongodb+srv://`".to_owned(),
+                help: Some("write it as `mongodb://user@host:27017/?replicaSet=rs0`".to_owned()),
+            });
+        }
     }
 }
 

@@ -153,6 +153,23 @@ pub(super) const KEYS: &[Key] = keys! {
     "source.postgres.idle_commit_interval_ms": Integer(100..=60 * MINUTE_MS), Default("5000"),
         "How often the position is committed while no captured table changes but the rest of the server does, so that its WAL can be freed.";
 
+    "source.mongodb.url": Url, RequiredInTable,
+        "`mongodb://` or `mongodb+srv://`, with whatever options MongoDB's drivers take: `replicaSet`, `authSource`, `tls`, `readPreference`. A password in it is allowed and never printed.";
+    "source.mongodb.password": Kind::Secret, Optional,
+        "The user's password. Better in the environment than in the file.";
+    "source.mongodb.password_file": Path, Optional,
+        "File that holds the password, read at every connect; a line end after it is ignored.";
+    "source.mongodb.ca_file": Path, Optional,
+        "PEM file with the authorities to trust. Turns TLS on.";
+    "source.mongodb.certificate_key_file": Path, Optional,
+        "PEM file with the client certificate and its key, for servers that ask for one and for X.509 users. Turns TLS on.";
+    "source.mongodb.on_drop": Choice(&["stop", "continue"]), Default("\"stop\""),
+        "What the drop or rename of a mapped collection, or the drop of its database, means. `continue`: it may come again.";
+    "source.mongodb.connect_timeout_ms": Integer(100..=10 * MINUTE_MS), Default("10000"),
+        "Longest wait for a connection, and for a server that may be asked, such as a new primary.";
+    "source.mongodb.idle_commit_interval_ms": Integer(100..=60 * MINUTE_MS), Default("5000"),
+        "How often the position moves on while no mapped collection changes but others do, so that it stays in the oplog.";
+
     "sink.kafka.brokers": Text, RequiredInTable,
         "`host:port`, several separated by commas.";
     "sink.kafka.create_topics": Bool, Default("true"),

@@ -29,6 +29,18 @@ pub struct Config {
 #[serde(rename_all = "lowercase", deny_unknown_fields)]
 pub enum SourceConfig {
     Postgres(PostgresSettings),
+    MongoDb(MongoDbSettings),
+}
+
+impl SourceConfig {
+    /// The table it stands in.
+    #[must_use]
+    pub const fn table(&self) -> &'static str {
+        match self {
+            Self::Postgres(_) => "source.postgres",
+            Self::MongoDb(_) => "source.mongodb",
+        }
+    }
 }
 
 /// `[source.postgres]`
@@ -50,6 +62,30 @@ pub struct PostgresSettings {
     pub wal_sender_timeout: Duration,
     #[serde(rename = "idle_commit_interval_ms", deserialize_with = "milliseconds")]
     pub idle_commit_interval: Duration,
+}
+
+/// `[source.mongodb]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MongoDbSettings {
+    pub url: Url,
+    pub password: Option<Secret>,
+    pub password_file: Option<PathBuf>,
+    pub ca_file: Option<PathBuf>,
+    pub certificate_key_file: Option<PathBuf>,
+    pub on_drop: OnDrop,
+    #[serde(rename = "connect_timeout_ms", deserialize_with = "milliseconds")]
+    pub connect_timeout: Duration,
+    #[serde(rename = "idle_commit_interval_ms", deserialize_with = "milliseconds")]
+    pub idle_commit_interval: Duration,
+}
+
+/// What the drop of a mapped collection means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnDrop {
+    Stop,
+    Continue,
 }
 
 /// How the connection is encrypted and the server recognised.

@@ -2,6 +2,7 @@
 
 use super::schema::Kind;
 use super::*;
+use crate::paint::Look;
 
 const SMALLEST: &str = r#"
 pipeline = "airline"
@@ -21,7 +22,12 @@ fn load(text: &str, variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
 }
 
 fn refused(text: &str, variables: &[(&str, &str)]) -> String {
-    load(text, variables).unwrap_err().to_string()
+    match load(text, variables).unwrap_err() {
+        ConfigError::Invalid(problems) => {
+            format!("{problems}:\n\n{}", problems.render(Look::PLAIN))
+        }
+        other => other.to_string(),
+    }
 }
 
 fn kafka(config: &Config) -> &KafkaSettings {
@@ -54,7 +60,9 @@ fn variables_win_over_the_file_and_the_file_over_defaults() {
         ],
     )
     .unwrap();
-    let SourceConfig::Postgres(postgres) = &config.source;
+    let SourceConfig::Postgres(postgres) = &config.source else {
+        panic!("a PostgreSQL source");
+    };
     assert_eq!(config.pipeline, "night");
     assert_eq!(postgres.password, Some(Secret::new("12345")));
     assert!(!postgres.create_slot);
@@ -102,7 +110,9 @@ fn paths_are_relative_to_the_file() {
     )
     .unwrap();
     assert_eq!(config.mapping, Path::new("/etc/rowbridge/mappings/airline"));
-    let SourceConfig::Postgres(postgres) = &config.source;
+    let SourceConfig::Postgres(postgres) = &config.source else {
+        panic!("a PostgreSQL source");
+    };
     assert_eq!(
         postgres.ca_file.as_deref(),
         Some(Path::new("/etc/rowbridge/ca.pem"))

@@ -31,7 +31,8 @@ use std::sync::Arc;
 
 use rowbridge_api::survey::{BeforeImage, Survey};
 
-use crate::mapping::{Colour, Mapping, Pack, SourceFile};
+use crate::mapping::{Mapping, Pack, SourceFile};
+use crate::paint::Look;
 
 pub use config_file::Connection;
 pub use names::pipeline as pipeline_name;
@@ -108,7 +109,7 @@ pub fn draft(pipeline: &str, surveys: &[Survey], rows: Rows) -> Result<Draft, Dr
         params: toml::Table::new(),
     };
     let (mapping, _) = Mapping::compile(&pack)
-        .map_err(|diagnostics| DraftError(diagnostics.render(Colour::Never)))?;
+        .map_err(|diagnostics| DraftError(diagnostics.render(Look::PLAIN)))?;
     let cases = cases::write(&Arc::new(mapping), &tables, rows);
     let mut warnings = warnings(&tables);
     if !cases.without.is_empty() {

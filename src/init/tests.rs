@@ -134,9 +134,9 @@ fn pack_of(draft: &Draft) -> Pack {
 /// Compiles the files as a user's next command does, and runs every case.
 fn holds(draft: &Draft) -> Result<(), String> {
     let (mapping, warnings) =
-        Mapping::compile(&pack_of(draft)).map_err(|errors| errors.render(Colour::Never))?;
+        Mapping::compile(&pack_of(draft)).map_err(|errors| errors.render(Look::PLAIN))?;
     if !warnings.is_empty() {
-        return Err(warnings.render(Colour::Never));
+        return Err(warnings.render(Look::PLAIN));
     }
     let mapping = Arc::new(mapping);
     let tables = Tables::of(&mapping);
@@ -199,7 +199,7 @@ fn what_is_switched_off_compiles_once_it_is_switched_on() {
         .collect();
     pack.mapping.text = lines.join("\n");
     let (mapping, _) =
-        Mapping::compile(&pack).unwrap_or_else(|errors| panic!("{}", errors.render(Colour::Never)));
+        Mapping::compile(&pack).unwrap_or_else(|errors| panic!("{}", errors.render(Look::PLAIN)));
     assert!(mapping.rules().contains(&"SegmentCheckedIn".to_owned()));
 }
 

@@ -8,9 +8,10 @@ use std::cell::RefCell;
 use std::fmt;
 use std::ops::Range;
 
-use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
+use annotate_snippets::Level;
 
 use super::{Pack, SourceFile};
+use crate::paint::{Excerpt, Look};
 
 /// Which file of the pack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -134,11 +135,11 @@ impl Report {
     }
 }
 
-/// Whether rendered diagnostics carry terminal colours.
+/// Whether a diagnostic begins with the name of its severity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Colour {
-    Never,
-    Always,
+enum Title {
+    Named,
+    Bare,
 }
 
 /// What is wrong with a mapping's files: all of it, each with file, line, column, caret and a hint.
@@ -190,39 +191,40 @@ impl Diagnostics {
 
     /// All of them as text for people, with a blank line between two.
     #[must_use]
-    pub fn render(&self, colour: Colour) -> String {
-        let renderer = match colour {
-            Colour::Never => Renderer::plain(),
-            Colour::Always => Renderer::styled(),
-        };
-        let rendered: Vec<String> = self
-            .list
-            .iter()
-            .map(|diagnostic| self.render_one(&renderer, diagnostic))
-            .collect();
-        rendered.join("\n\n")
+    pub fn render(&self, look: Look) -> String {
+        let all = self.list.iter();
+        let rendered = all.map(|diagnostic| self.render_one(diagnostic, Title::Named, look));
+        rendered.collect::<Vec<_>>().join("\n\n")
     }
 
-    fn render_one(&self, renderer: &Renderer, diagnostic: &Diagnostic) -> String {
+    /// Each as text for people, without the word for its severity.
+    pub(crate) fn render_each(&self, look: Look) -> impl Iterator<Item = (Severity, String)> {
+        self.list.iter().map(move |diagnostic| {
+            let text = self.render_one(diagnostic, Title::Bare, look);
+            (diagnostic.severity, text)
+        })
+    }
+
+    fn render_one(&self, diagnostic: &Diagnostic, title: Title, look: Look) -> String {
         let level = match diagnostic.severity {
             Severity::Error => Level::ERROR,
             Severity::Warning => Level::WARNING,
         };
+        let level = match title {
+            Title::Named => level,
+            Title::Bare => level.no_name(),
+        };
         let file = self.file(diagnostic.at.file);
-        let end = diagnostic.at.end.min(file.text.len());
-        let mut annotation = AnnotationKind::Primary.span(diagnostic.at.start.min(end)..end);
-        if !diagnostic.label.is_empty() {
-            annotation = annotation.label(&diagnostic.label);
-        }
-        let mut group = level.primary_title(&diagnostic.message).element(
-            Snippet::source(&file.text)
-                .path(&file.name)
-                .annotation(annotation),
-        );
-        if let Some(hint) = &diagnostic.hint {
-            group = group.element(Level::HELP.message(hint));
-        }
-        renderer.render(&[group])
+        let excerpt = Excerpt {
+            level,
+            title: &diagnostic.message,
+            file: &file.name,
+            text: &file.text,
+            span: diagnostic.at.start..diagnostic.at.end,
+            label: &diagnostic.label,
+            hint: diagnostic.hint.as_deref(),
+        };
+        excerpt.draw(look)
     }
 
     fn file(&self, id: FileId) -> &SourceFile {

@@ -32,7 +32,7 @@ mod wrong;
 
 use rowbridge_api::{Column, Identity, Shape, ShapeId, State, TableName, TableNeeds};
 
-pub use self::diagnostic::{Colour, Diagnostics, Severity};
+pub use self::diagnostic::{Diagnostics, Severity};
 pub use self::evaluate::Evaluator;
 pub use self::explain::{Outcome, RuleOutcome};
 use self::file::OnError;

@@ -6,6 +6,7 @@ use rowbridge_api::{Batch, Change, Identity, Image, Op, Position, Shape, ShapeId
 
 use super::*;
 use crate::event::{EncodedBatch, TopicId};
+use crate::paint::Look;
 
 pub(super) const SCHEMA: &str = r#"
 [segment]
@@ -76,7 +77,7 @@ impl Bench {
     fn with_limit(rules: &str, limit: usize) -> Self {
         let pack = pack(&format!("{HEAD}{rules}"));
         let (mapping, _) =
-            Mapping::compile(&pack).unwrap_or_else(|all| panic!("{}", all.render(Colour::Never)));
+            Mapping::compile(&pack).unwrap_or_else(|all| panic!("{}", all.render(Look::PLAIN)));
         let shape = mapping.shape("segment").unwrap();
         let stamp = Stamp {
             pipeline: "airline".to_owned(),
@@ -638,8 +639,8 @@ fn the_shipped_packs_compile() {
             params: toml::Table::new(),
         };
         let (mapping, warnings) =
-            Mapping::compile(&pack).unwrap_or_else(|all| panic!("{}", all.render(Colour::Never)));
-        assert_eq!(warnings.render(Colour::Never), "");
+            Mapping::compile(&pack).unwrap_or_else(|all| panic!("{}", all.render(Look::PLAIN)));
+        assert_eq!(warnings.render(Look::PLAIN), "");
         assert_eq!(mapping.topics().len(), topics);
     }
 }

@@ -1,13 +1,14 @@
 //! Mappings that are wrong, one mistake each, and what people read about it (see `snapshots/`).
 
 use super::tests::{HEAD, pack};
-use super::{Colour, Mapping, Pack};
+use super::{Mapping, Pack};
+use crate::paint::Look;
 
 /// What compiling says.
 fn said(pack: &Pack) -> String {
     match Mapping::compile(pack) {
-        Ok((_, warnings)) => warnings.render(Colour::Never),
-        Err(all) => all.render(Colour::Never),
+        Ok((_, warnings)) => warnings.render(Look::PLAIN),
+        Err(all) => all.render(Look::PLAIN),
     }
 }
 

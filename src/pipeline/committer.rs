@@ -182,8 +182,8 @@ fn open<S: Sink>(
 }
 
 /// Makes sure that nobody else publishes, where the source does not: an instance that lives commits every
-/// [`HEARTBEAT`], changes or none.
-fn wait_for_the_last<S: Sink>(
+/// [`HEARTBEAT`], changes or none. [`SinkError::Standby`] if somebody does.
+pub(crate) fn wait_for_the_last<S: Sink>(
     sink: &mut S,
     limits: &Limits,
     stop: &CancellationToken,

@@ -109,7 +109,8 @@ impl Meters {
     pub(super) async fn follow(&self, mut status: watch::Receiver<SourceStatus>) {
         while status.changed().await.is_ok() {
             let status = status.borrow_and_update().clone();
-            if let Some(rows) = status.snapshot_rows {
+            if let Some(progress) = &status.snapshot {
+                let rows = progress.rows;
                 tracing::debug!(rows, "reading the existing rows");
                 self.health.confirm();
             }

@@ -24,12 +24,12 @@ fn at<'a>(node: &'a YamlOwned, path: &str) -> Option<&'a YamlOwned> {
         .try_fold(node, |node, name| node.as_mapping_get(name))
 }
 
-fn text<'a>(node: &'a YamlOwned, path: &str) -> &'a str {
+pub(super) fn text<'a>(node: &'a YamlOwned, path: &str) -> &'a str {
     let found = at(node, path).and_then(YamlOwned::as_str);
     found.unwrap_or_else(|| panic!("no text at {path}"))
 }
 
-fn list<'a>(node: &'a YamlOwned, path: &str) -> &'a [YamlOwned] {
+pub(super) fn list<'a>(node: &'a YamlOwned, path: &str) -> &'a [YamlOwned] {
     let found = at(node, path).and_then(YamlOwned::as_sequence);
     found.unwrap_or_else(|| panic!("no list at {path}"))
 }

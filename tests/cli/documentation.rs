@@ -1,5 +1,8 @@
 //! What the documentation shows works as it stands there.
 
+use saphyr::{LoadableYamlNode as _, YamlOwned};
+
+use super::deployment::{list, text};
 use crate::{root, rowbridge, stderr, stdout};
 
 /// The blocks of `language` in a Markdown file, in order.
@@ -46,10 +49,9 @@ fn the_configuration_of_the_readme_is_valid() {
     let config = folder.path().join("rowbridge.toml");
     let text = blocks("README.md", "toml").remove(0);
     let pack = root().join("mappings/airline");
-    let text = text.replace(
-        "\"mappings/airline\"",
-        &format!("{:?}", pack.to_str().unwrap()),
-    );
+    let mapping = "mapping  = \"shop\"";
+    assert!(text.contains(mapping), "{text}");
+    let text = text.replace(mapping, &format!("mapping = {pack:?}"));
     std::fs::write(&config, text).unwrap();
     let output = rowbridge(&["check", "--offline", "-c", config.to_str().unwrap()], b"");
     assert!(
@@ -76,4 +78,62 @@ fn the_commands_of_the_readme_that_need_no_server_run() {
         ran += 1;
     }
     assert_eq!(ran, 2, "README.md shows `test` and `dry-run`");
+}
+
+#[test]
+fn the_metrics_that_operations_names_exist() {
+    let metrics = every_metric();
+    let text = std::fs::read_to_string(root().join("docs/operations.md")).unwrap();
+    let word = |char: char| !(char.is_ascii_alphanumeric() || char == '_');
+    let named = text
+        .split(word)
+        .filter(|word| word.starts_with("rowbridge_"));
+    // Slots and publications are named alike.
+    let named: Vec<_> = named
+        .filter(|name| !name.starts_with("rowbridge_air"))
+        .collect();
+    assert!(named.len() > 15, "{named:?}");
+    for name in named {
+        let family = format!(
+            "# TYPE {} ",
+            name.trim_end_matches("_total").trim_end_matches("_info")
+        );
+        assert!(metrics.contains(&family), "no metric {name} in\n{metrics}");
+    }
+}
+
+#[test]
+fn the_alerts_of_operations_are_rules_on_metrics_with_such_labels() {
+    let yaml = blocks("docs/operations.md", "yaml").concat();
+    let document = YamlOwned::load_from_str(&yaml).unwrap().remove(0);
+    let rules = list(&list(&document, "groups")[0], "rules");
+    assert!(rules.len() >= 4);
+    let metrics = every_metric();
+    for rule in rules {
+        assert!(text(rule, "alert").starts_with("Rowbridge"));
+        let states = text(rule, "expr")
+            .split("state=~\"")
+            .nth(1)
+            .map(|rest| rest.split('"').next().unwrap());
+        for state in states.into_iter().flat_map(|states| states.split('|')) {
+            let label = format!("rowbridge_pipeline_state{{state=\"{state}\"}}");
+            assert!(metrics.contains(&label), "{label}");
+        }
+    }
+}
+
+/// Everything `/metrics` can show.
+fn every_metric() -> String {
+    use rowbridge::health::Health;
+    use rowbridge::metrics::Metrics;
+    use rowbridge_api::{Identity, Position, TableName};
+    let health = Health::new(std::time::Duration::from_secs(60));
+    let metrics = Metrics::new(&["SeatSold".to_owned()], health);
+    let _ = metrics.table(&TableName::new("public", "segments"));
+    let source = Identity {
+        source: "postgres/7/reservations".to_owned(),
+        history: "1".to_owned(),
+    };
+    metrics.position(&Position::new(1), &source);
+    metrics.render()
 }

@@ -40,7 +40,7 @@ fn one_update_is_three_events_from_change_json_and_from_debezium() {
         let closing = stderr(&output);
         assert_eq!(
             closing.lines().last(),
-            Some("1 changes, 3 events, 0 quarantined")
+            Some("1 change, 3 events, 0 quarantined")
         );
         let data: Vec<Value> = events.iter().map(|event| event["data"].clone()).collect();
         runs.push(data);

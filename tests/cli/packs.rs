@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use rowbridge::mapping::cases::Case;
 use rowbridge::mapping::change_json::Tables;
-use rowbridge::mapping::{Colour, Mapping, Pack, SourceFile};
+use rowbridge::mapping::{Mapping, Pack, SourceFile};
+use rowbridge::paint::Look;
 
 use super::{packs, root, rowbridge, stderr, stdout};
 
@@ -59,7 +60,7 @@ fn failing(pack: &str, mapping: String, cases: &[SourceFile]) -> Vec<String> {
         params: toml::Table::new(),
     };
     let (mapping, _) = Mapping::compile(&pack)
-        .unwrap_or_else(|diagnostics| panic!("{}", diagnostics.render(Colour::Never)));
+        .unwrap_or_else(|diagnostics| panic!("{}", diagnostics.render(Look::PLAIN)));
     let mapping = Arc::new(mapping);
     let tables = Tables::of(&mapping);
     let cases = cases.iter().map(|file| Case::parse(file, &tables).unwrap());

@@ -21,9 +21,14 @@ fn rounds() -> u32 {
 
 /// Waits until the events rebuild exactly what is stored.
 pub(crate) async fn settled(rig: &Rig, reads: Reads) -> Result<usize> {
+    settled_across(rig, &[&rig.brokers], reads).await
+}
+
+/// As [`settled`], of a ledger whose events went on in another cluster.
+pub(crate) async fn settled_across(rig: &Rig, clusters: &[&str], reads: Reads) -> Result<usize> {
     let started = Instant::now();
     loop {
-        match verify(rig, reads).await {
+        match verify(rig, clusters, reads).await {
             Err(error) if started.elapsed() > SOON => {
                 return Err(error.context("the events never rebuilt the source"));
             }

@@ -21,10 +21,13 @@ pub(crate) enum Reads {
     MayRepeat,
 }
 
-/// Checks rebuild, version chain, no duplicate and no gap of everything the ledger published; returns the
-/// number of events.
-pub(crate) async fn verify(rig: &Rig, reads: Reads) -> Result<usize> {
-    let events = read_all(&rig.brokers, &rig.topic)?;
+/// Checks rebuild, version chain, no duplicate and no gap of everything the ledger published, in one cluster
+/// after the other; returns the number of events.
+pub(crate) async fn verify(rig: &Rig, clusters: &[&str], reads: Reads) -> Result<usize> {
+    let mut events = Vec::new();
+    for brokers in clusters {
+        events.extend(read_all(brokers, &rig.topic)?);
+    }
     no_duplicates(&events, reads)?;
     let rebuilt = version_chain(&events, reads)?;
     let stored = stored(rig).await?;

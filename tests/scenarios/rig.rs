@@ -76,14 +76,22 @@ impl Rig {
     /// Another database under the same pipeline's name.
     pub(crate) async fn sibling(&self, database: &str) -> Result<Self> {
         let postgres = Postgres::shared(PgVersion::V15).await?;
-        let mut sibling = Self::on(
-            &self.pipeline,
-            &postgres.database(database).await?,
-            &self.brokers,
-        )
-        .await?;
+        self.sibling_on(&postgres.database(database).await?).await
+    }
+
+    /// As [`Rig::sibling`], wherever that database is.
+    pub(crate) async fn sibling_on(&self, database_url: &str) -> Result<Self> {
+        let mut sibling = Self::on(&self.pipeline, database_url, &self.brokers).await?;
         sibling.topic = self.topic.clone();
         Ok(sibling)
+    }
+
+    /// The ledger's events from elsewhere, to elsewhere, or under another name; its tables are there already.
+    pub(crate) fn moved(&self, pipeline: &str, database_url: &str, brokers: &str) -> Result<Self> {
+        let mut moved = Self::with_pack(pipeline, database_url, brokers, "pack")?;
+        moved.topic.clone_from(&self.topic);
+        moved.write_pack(LEDGER)?;
+        Ok(moved)
     }
 
     /// Replaces the mapping; `@TOPIC@` in it is this scenario's topic.
@@ -157,6 +165,11 @@ impl Rig {
         )?)
     }
 
+    /// A new file's path in this scenario's folder.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
     pub(crate) fn config(&self) -> PathBuf {
         self.dir.path().join("rowbridge.toml")
     }
@@ -210,6 +223,27 @@ impl Rig {
             .daemons_started
             .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let log = self.dir.path().join(format!("daemon-{number}.log"));
+        let stderr = File::create(&log)?.into();
+        self.spawn_on(stdout, stderr, log, environment)
+    }
+
+    /// Starts a daemon whose standard error is `stderr`; `log` is where somebody keeps what it says there.
+    pub(crate) fn daemon_on(
+        &self,
+        stderr: Stdio,
+        log: PathBuf,
+        environment: &[(&str, &str)],
+    ) -> Result<Daemon> {
+        self.spawn_on(Stdio::null(), stderr, log, environment)
+    }
+
+    fn spawn_on(
+        &self,
+        stdout: Stdio,
+        stderr: Stdio,
+        log: PathBuf,
+        environment: &[(&str, &str)],
+    ) -> Result<Daemon> {
         let port = free_port()?;
         let child = Command::new(env!("CARGO_BIN_EXE_rowbridge"))
             .args(["run", "-c"])
@@ -218,7 +252,7 @@ impl Rig {
             .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(stdout)
-            .stderr(File::create(&log)?)
+            .stderr(stderr)
             .kill_on_drop(true)
             .spawn()?;
         Ok(Daemon {
@@ -230,8 +264,18 @@ impl Rig {
 
     /// Runs a command of the binary with this scenario's configuration to its end.
     pub(crate) async fn command(&self, arguments: &[&str]) -> Result<std::process::Output> {
+        self.command_with(arguments, &[]).await
+    }
+
+    /// As [`Rig::command`], with more environment.
+    pub(crate) async fn command_with(
+        &self,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Result<std::process::Output> {
         let output = Command::new(env!("CARGO_BIN_EXE_rowbridge"))
             .args(arguments)
+            .envs(environment.iter().copied())
             .arg("-c")
             .arg(self.config())
             .stdin(Stdio::null())

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rowbridge::event::{EncodedBatch, TopicId};
-use rowbridge::mapping::{Colour, Evaluator, Mapping, Pack, SourceFile, Stamp, Stop};
+use rowbridge::mapping::{Evaluator, Mapping, Pack, SourceFile, Stamp, Stop};
+use rowbridge::paint::Look;
 use rowbridge_api::{
     Batch, Claim, Item, Ownership, Remembers, Source, SourceError, SourceIo, SourceStatus, Start,
     Transaction, batch_channel,
@@ -157,7 +158,7 @@ fn compile(mapping: &str, schema: &str) -> Mapping {
     };
     let compiled = Mapping::compile(&pack);
     compiled
-        .unwrap_or_else(|all| panic!("{}", all.render(Colour::Never)))
+        .unwrap_or_else(|all| panic!("{}", all.render(Look::PLAIN)))
         .0
 }
 

@@ -29,7 +29,7 @@ pub use position::{ParsePositionError, Position};
 pub use shape::{Column, Shape, ShapeId, TableName};
 pub use source::{
     BatchSender, Claim, ColumnNeed, ConsumerGone, Finding, HEARTBEAT, Identity, OpSet, Ownership,
-    Remembers, Severity, Source, SourceError, SourceIo, SourceStatus, Start, State, TableNeeds,
-    batch_channel,
+    Remembers, Severity, SnapshotProgress, Source, SourceError, SourceIo, SourceStatus, Start,
+    State, TableNeeds, batch_channel,
 };
 pub use value::{Element, Field, Kind, Type, Value, ValueError};

@@ -114,12 +114,26 @@ pub struct SourceIo {
 /// What a running source tells about itself, for metrics and readiness.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SourceStatus {
-    /// Rows read by the snapshot so far; `None` when streaming.
-    pub snapshot_rows: Option<u64>,
+    /// How far the reading of the existing rows is; `None` when streaming.
+    pub snapshot: Option<SnapshotProgress>,
     /// Bytes of history the source holds past the last acknowledged position.
     pub lag_bytes: Option<u64>,
     /// Bytes that may still be written before the source would drop our slot; `None` without a limit.
     pub safe_wal_bytes: Option<u64>,
+}
+
+/// How far the reading of the existing rows is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotProgress {
+    /// The table that is being read.
+    pub table: TableName,
+    /// Its number among `tables`, from 1.
+    pub number: usize,
+    pub tables: usize,
+    /// Rows read so far, of all tables.
+    pub rows: u64,
+    /// Rows of all tables as far as the source can guess without reading them: good enough for the time left.
+    pub rows_about: Option<u64>,
 }
 
 /// The consumer of batches is gone: the run is over.

@@ -31,4 +31,4 @@ mod text;
 mod token;
 
 pub use config::{Limits, MongoConfig, OnDrop, Secret};
-pub use source::MongoSource;
+pub use source::{History, MongoSource, history};

@@ -12,8 +12,8 @@ use mongodb::error::Error;
 use mongodb::options::Hint;
 use mongodb::{Client, ClientSession, SessionCursor};
 use rowbridge_api::{
-    Batch, Change, Image, Item, Op, Position, ShapeId, SourceError, SourceIo, TableNeeds,
-    Transaction,
+    Batch, Change, Image, Item, Op, Position, ShapeId, SnapshotProgress, SourceError, SourceIo,
+    TableNeeds, Transaction,
 };
 
 use crate::assembler::shape;
@@ -71,8 +71,19 @@ impl<'a> Snapshot<'a> {
         since: Option<Position>,
         io: &mut SourceIo,
     ) -> Result<Done, SourceError> {
-        for need in &io.tables.clone() {
+        let needs = io.tables.clone();
+        let rows_about = self.rows_about(&needs).await;
+        for (number, need) in (1..).zip(&needs) {
             tracing::info!(collection = %need.table, "reading existing documents");
+            let progress = SnapshotProgress {
+                table: need.table.clone(),
+                number,
+                tables: needs.len(),
+                rows: self.ordinal,
+                rows_about,
+            };
+            io.status
+                .send_modify(|status| status.snapshot = Some(progress));
             self.collection(need, io).await?;
         }
         self.begun();
@@ -213,10 +224,24 @@ impl<'a> Snapshot<'a> {
         self.ordinal += 1;
         if self.ordinal.is_multiple_of(ROWS_PER_STATUS) {
             let rows = self.ordinal;
-            io.status
-                .send_modify(|status| status.snapshot_rows = Some(rows));
+            io.status.send_modify(|status| {
+                if let Some(progress) = &mut status.snapshot {
+                    progress.rows = rows;
+                }
+            });
         }
         Ok(())
+    }
+
+    /// Documents of all collections by the servers' own count; nothing where it may not be seen.
+    async fn rows_about(&self, needs: &[TableNeeds]) -> Option<u64> {
+        let mut rows = 0;
+        for need in needs {
+            let database = self.client.database(&need.table.schema);
+            let collection = database.collection::<RawDocumentBuf>(&need.table.name);
+            rows += collection.estimated_document_count().await.ok()?;
+        }
+        Some(rows)
     }
 
     async fn flush(&mut self, io: &mut SourceIo) -> Result<(), SourceError> {

@@ -15,7 +15,7 @@ use crate::check;
 use crate::client::{self, Deployment};
 use crate::config::MongoConfig;
 use crate::error::failed;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{self, Snapshot};
 use crate::stream::{self, Stream};
 
 /// How often a source that is only held looks whether the servers are still there.
@@ -26,7 +26,15 @@ const HOLD_EVERY: Duration = Duration::from_secs(1);
 /// The servers remember nothing of a pipeline, so nobody is kept out here: see [`Ownership::exclusive`].
 pub struct MongoSource {
     config: MongoConfig,
+    existing: Existing,
     owned: Option<Owned>,
+}
+
+/// What becomes of existing documents at a first start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Existing {
+    Read,
+    PassedOver,
 }
 
 struct Owned {
@@ -40,6 +48,17 @@ impl MongoSource {
     pub const fn new(config: MongoConfig) -> Self {
         Self {
             config,
+            existing: Existing::Read,
+            owned: None,
+        }
+    }
+
+    /// A source that shows what changes from now on, for a live dry-run. As any source it writes nothing.
+    #[must_use]
+    pub const fn preview(config: MongoConfig) -> Self {
+        Self {
+            config,
+            existing: Existing::PassedOver,
             owned: None,
         }
     }
@@ -51,6 +70,11 @@ impl MongoSource {
         since: Option<Position>,
         io: &mut SourceIo,
     ) -> Result<(Assembler, Position), SourceError> {
+        if self.existing == Existing::PassedOver {
+            let from = snapshot::present(&owned.client).await?;
+            let assembler = Assembler::new(&io.tables, self.config.on_drop, from.clone(), 0);
+            return Ok((assembler, from));
+        }
         let snapshot = Snapshot::begin(&owned.client, &self.config.limits).await?;
         let done = snapshot.send(since.clone(), io).await?;
         let from = since.unwrap_or(done.at);
@@ -145,4 +169,24 @@ impl Source for MongoSource {
         };
         Stream::new(&mut io, limits, assembler, opened).run().await
     }
+}
+
+/// What the servers can still tell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct History {
+    /// The oldest moment that the oplog has; nothing where this user may not look.
+    pub oldest: Option<Position>,
+    pub present: Position,
+}
+
+/// Asks the servers how far their history reaches.
+///
+/// # Errors
+/// They cannot be reached, or refuse.
+pub async fn history(config: &MongoConfig) -> Result<History, SourceError> {
+    let client = client::connect(config).await?;
+    Ok(History {
+        present: snapshot::present(&client).await?,
+        oldest: stream::oldest(&client).await,
+    })
 }

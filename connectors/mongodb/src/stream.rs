@@ -129,7 +129,7 @@ impl<'a> Stream<'a> {
             self.status_due = now + STATUS_EVERY;
             self.io
                 .status
-                .send_if_modified(|status| status.snapshot_rows.take().is_some());
+                .send_if_modified(|status| status.snapshot.take().is_some());
         }
     }
 

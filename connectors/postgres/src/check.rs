@@ -56,12 +56,15 @@ pub(crate) async fn findings(
         }
         owns_all &= facts.is_owner;
     }
-    let ask = PublicationCheck {
-        name,
-        needs,
-        may_create: config.create_publication && owns_all,
-    };
-    findings.extend(ask.findings(publication.as_ref(), &server));
+    // Without a table nobody knows yet what it would have to cover.
+    if !needs.is_empty() {
+        let ask = PublicationCheck {
+            name,
+            needs,
+            may_create: config.create_publication && owns_all,
+        };
+        findings.extend(ask.findings(publication.as_ref(), &server));
+    }
     match slot {
         Some(slot) => findings.extend(slot_finding(slot.usable(&config.database))),
         None if !config.create_slot => findings.push(error(

@@ -6,7 +6,7 @@ use postgres_protocol::message::backend::ErrorFields;
 use rowbridge_api::{SourceError, State};
 
 use crate::admission;
-use crate::config::ConfigError;
+use crate::config::{Address, ConfigError};
 
 /// SQLSTATE classes and codes that decide something here (PostgreSQL documentation, appendix A).
 pub(crate) mod sqlstate {
@@ -27,6 +27,12 @@ pub(crate) enum WireError {
     #[error("cannot {doing}: {cause}")]
     Io {
         doing: &'static str,
+        cause: std::io::Error,
+    },
+    /// Nobody listens there, or there is no way to whoever does.
+    #[error("cannot connect to {address}: {cause}")]
+    Unreachable {
+        address: Address,
         cause: std::io::Error,
     },
     #[error("{0}")]

@@ -7,8 +7,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use rowbridge_api::{
-    CellRange, Change, Column, Image, Item, Op, Position, Shape, ShapeId, SourceError, SourceIo,
-    State, TableNeeds, Transaction,
+    CellRange, Change, Column, Image, Item, Op, Position, Shape, ShapeId, SnapshotProgress,
+    SourceError, SourceIo, State, TableNeeds, Transaction,
 };
 
 use crate::assembler::Keys;
@@ -21,9 +21,6 @@ use crate::sql::{literal, quote, quote_table};
 use crate::stream::walsender_error;
 use crate::wire::{Link, Purpose, server_message, unix_micros};
 
-/// How often the count of rows read is published.
-const ROWS_PER_STATUS: u64 = 10_000;
-
 /// A plain session inside the snapshot's transaction.
 pub(crate) struct Snapshot {
     link: Link,
@@ -34,7 +31,8 @@ pub(crate) struct Snapshot {
 
 /// One table to copy.
 pub(crate) struct Copied {
-    statement: String,
+    /// Selects its rows.
+    query: String,
     shape: Shape,
 }
 
@@ -109,8 +107,8 @@ impl Snapshot {
         let only = if table.kind == 'p' { "" } else { "ONLY " };
         let filter = member.filter.map(|filter| format!(" WHERE {filter}"));
         Copied {
-            statement: format!(
-                "COPY (SELECT {} FROM {only}{}{}) TO STDOUT",
+            query: format!(
+                "SELECT {} FROM {only}{}{}",
                 names.join(", "),
                 quote_table(&need.table),
                 filter.unwrap_or_default()
@@ -132,20 +130,28 @@ impl Snapshot {
         stream_from: u64,
     ) -> Result<u32, SourceError> {
         let limits = &config.limits;
+        let rows_about = self.rows_about(&tables).await?;
         let mut intake = Intake::new(&mut self.link, limits.batch_bytes, limits.max_message_bytes);
         intake.batch.items.push(Item::Begin(Transaction {
             id: 0,
             position: self.position.clone(),
             commit_micros: unix_micros(),
         }));
-        for copied in tables {
-            let name = copied.shape.table.clone();
-            tracing::info!(table = %name, "reading existing rows");
+        let count = tables.len();
+        for (number, copied) in (1..).zip(tables) {
+            let progress = SnapshotProgress {
+                table: copied.shape.table.clone(),
+                number,
+                tables: count,
+                rows: self.ordinal,
+                rows_about,
+            };
+            tracing::info!(table = %progress.table, "reading existing rows");
+            io.status
+                .send_modify(|status| status.snapshot = Some(progress));
             intake.hand_over(&mut self.link);
-            self.link
-                .start_copy(&copied.statement)
-                .await
-                .map_err(failed)?;
+            let copy = format!("COPY ({}) TO STDOUT", copied.query);
+            self.link.start_copy(&copy).await.map_err(failed)?;
             intake.take_over(&mut self.link);
             self.copy(copied.shape, &mut intake, io).await?;
         }
@@ -156,6 +162,24 @@ impl Snapshot {
         intake.send(&mut io.out).await?;
         tracing::info!(rows = self.ordinal, position = %self.position, "read all existing rows");
         Ok(self.next_shape)
+    }
+
+    /// How many rows the server's planner expects of `tables`: as good as their last ANALYZE, scaled to their
+    /// size now, and made up from the size alone where there was none.
+    async fn rows_about(&mut self, tables: &[Copied]) -> Result<Option<u64>, SourceError> {
+        let mut sum: u64 = 0;
+        for copied in tables {
+            let explain = format!("EXPLAIN (FORMAT JSON) {}", copied.query);
+            let answer = self.link.query(&explain).await.map_err(failed)?;
+            let Some(rows) = answer
+                .first()
+                .and_then(|row| planned_rows(row.first()?.as_ref()?))
+            else {
+                return Ok(None);
+            };
+            sum = sum.saturating_add(rows);
+        }
+        Ok(Some(sum))
     }
 
     async fn copy(
@@ -169,7 +193,7 @@ impl Snapshot {
         loop {
             while let Some(frame) = intake.frame()? {
                 match frame.tag {
-                    b'd' => self.row(id, width, frame.body, intake, io)?,
+                    b'd' => self.row(id, width, frame.body, intake)?,
                     b'c' => {
                         intake.hand_over(&mut self.link);
                         return self.link.finish_copy().await.map_err(failed);
@@ -187,6 +211,7 @@ impl Snapshot {
             }
             if intake.is_full() && !intake.is_empty() {
                 intake.send(&mut io.out).await?;
+                self.report(io);
             }
             intake.read(&mut self.link).await?;
         }
@@ -198,7 +223,6 @@ impl Snapshot {
         width: usize,
         range: Range<usize>,
         intake: &mut Intake,
-        io: &SourceIo,
     ) -> Result<(), SourceError> {
         let batch = &mut intake.batch;
         let first_cell = u32::try_from(batch.cells.len()).unwrap_or(u32::MAX);
@@ -216,13 +240,23 @@ impl Snapshot {
             ordinal: self.ordinal,
         }));
         self.ordinal += 1;
-        if self.ordinal.is_multiple_of(ROWS_PER_STATUS) {
-            let rows = self.ordinal;
-            io.status
-                .send_modify(|status| status.snapshot_rows = Some(rows));
-        }
         Ok(())
     }
+
+    /// Publishes how many rows are read.
+    fn report(&self, io: &SourceIo) {
+        io.status.send_modify(|status| {
+            if let Some(progress) = &mut status.snapshot {
+                progress.rows = self.ordinal;
+            }
+        });
+    }
+}
+
+/// What an explained plan says of its rows.
+fn planned_rows(plan: &str) -> Option<u64> {
+    let plan: serde_json::Value = serde_json::from_str(plan).ok()?;
+    plan.pointer("/0/Plan/Plan Rows")?.as_u64()
 }
 
 fn is_published(member: &Member, name: &str, generated: Generated) -> bool {

@@ -31,16 +31,20 @@ pub(crate) enum Socket {
 impl Socket {
     /// Connects and, where configured, encrypts. The caller bounds the time.
     pub(crate) async fn connect(config: &PostgresConfig) -> Result<Self, WireError> {
+        let unreachable = |cause| WireError::Unreachable {
+            address: config.address.clone(),
+            cause,
+        };
         let (host, port) = match &config.address {
             Address::Unix { directory, port } => {
                 let path = directory.join(format!(".s.PGSQL.{port}"));
                 let stream = UnixStream::connect(path).await;
-                return Ok(Self::Unix(stream.map_err(failed("connect"))?));
+                return Ok(Self::Unix(stream.map_err(unreachable)?));
             }
             Address::Tcp { host, port } => (host, *port),
         };
         let stream = TcpStream::connect((host.as_str(), port)).await;
-        let mut stream = stream.map_err(failed("connect"))?;
+        let mut stream = stream.map_err(unreachable)?;
         keep_alive(&stream).map_err(failed("configure the socket"))?;
         let Some(settings) = tls::client_config(config)? else {
             return Ok(Self::Tcp(stream));

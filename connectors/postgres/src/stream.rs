@@ -190,7 +190,7 @@ impl<'a> Stream<'a> {
             let lag = self.wal_end.saturating_sub(self.acked);
             self.io.status.send_if_modified(|status| {
                 let before = status.clone();
-                status.snapshot_rows = None;
+                status.snapshot = None;
                 status.lag_bytes = Some(lag);
                 *status != before
             });

@@ -1,45 +1,63 @@
 //! Why each rule of a change's table fired or did not, for people. Never a row value.
 
-use std::fmt::Write as _;
-
-use rowbridge_api::{Change, Transaction};
+use rowbridge_api::{Change, TableName, Transaction};
 
 use crate::mapping::{Mapping, Outcome, RuleOutcome};
+use crate::paint::{Look, Tone};
 
-/// One line for the change, one per rule.
-pub(super) fn text(
-    mapping: &Mapping,
-    transaction: Option<&Transaction>,
-    change: &Change,
-    outcomes: &[RuleOutcome],
-) -> String {
-    let position = transaction.map(|transaction| transaction.position.to_string());
-    let mut text = format!(
-        "{} number {} in the transaction at {}\n",
-        change.op.as_str(),
-        change.ordinal,
-        position.unwrap_or_default()
-    );
-    if outcomes.is_empty() {
-        text.push_str("    no rule reads this table\n");
+/// Where a reason goes on below its rule.
+const INDENT: &str = "                 ";
+
+/// What is explained.
+pub(super) struct Explained<'a> {
+    pub(super) transaction: Option<&'a Transaction>,
+    pub(super) table: Option<&'a TableName>,
+    pub(super) change: &'a Change,
+    pub(super) outcomes: &'a [RuleOutcome],
+}
+
+impl Explained<'_> {
+    /// One line for the change, one per rule.
+    pub(super) fn text(&self, mapping: &Mapping, look: Look) -> String {
+        let table = self.table.map(|table| format!(" of {table}"));
+        let position = self.transaction.map(|begun| begun.position.to_string());
+        let heading = format!(
+            "{}{}, number {} in the transaction at {}",
+            self.change.op.as_str(),
+            table.unwrap_or_default(),
+            self.change.ordinal,
+            position.unwrap_or_default()
+        );
+        let mut lines = vec![look.paint.tone(Tone::Strong, heading).to_string()];
+        if self.outcomes.is_empty() {
+            lines.push("    no rule reads this table".to_owned());
+        }
+        let places: Vec<usize> = mapping.rule_infos().map(|rule| rule.line).collect();
+        lines.extend(self.outcomes.iter().map(|outcome| {
+            let name = format!("{} (line {})", outcome.event_type, places[outcome.rule]);
+            let (tone, verdict, rest) = match &outcome.outcome {
+                Outcome::Fired(1) => (Tone::Good, "fired      ", name),
+                Outcome::Fired(events) => (
+                    Tone::Good,
+                    "fired      ",
+                    format!("{name}: {events} events"),
+                ),
+                Outcome::NotFired(reason) => (
+                    Tone::Faint,
+                    "not fired  ",
+                    format!("{name}: {}", one_line(reason)),
+                ),
+                Outcome::Quarantined(reason) => (
+                    Tone::Bad,
+                    "quarantined",
+                    format!("{name}: {}", one_line(reason)),
+                ),
+            };
+            let line = format!("    {}  {rest}", look.paint.tone(tone, verdict));
+            look.wrapped(&line, INDENT)
+        }));
+        lines.join("\n") + "\n\n"
     }
-    let lines: Vec<usize> = mapping.rule_infos().map(|rule| rule.line).collect();
-    for outcome in outcomes {
-        let name = format!("{} (line {})", outcome.event_type, lines[outcome.rule]);
-        // Writing to a string cannot fail.
-        let _ = match &outcome.outcome {
-            Outcome::Fired(1) => writeln!(text, "    fired        {name}"),
-            Outcome::Fired(events) => writeln!(text, "    fired        {name}: {events} events"),
-            Outcome::NotFired(reason) => {
-                writeln!(text, "    not fired    {name}: {}", one_line(reason))
-            }
-            Outcome::Quarantined(reason) => {
-                writeln!(text, "    quarantined  {name}: {}", one_line(reason))
-            }
-        };
-    }
-    text.push('\n');
-    text
 }
 
 /// Conditions may be written over several lines.

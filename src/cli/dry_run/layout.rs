@@ -4,8 +4,8 @@ use std::io::{self, Write};
 
 use serde_json::Value;
 
-use super::super::paint::{Paint, Tone};
 use crate::mapping::cases::{Body, Published};
+use crate::paint::{Paint, Tone};
 
 const COLUMNS: usize = 80;
 const INDENT: &str = "    ";

@@ -1,6 +1,6 @@
 //! A dry run on the configuration's source: a temporary slot, from now on, acknowledged to nobody.
 
-use std::io::{self, IsTerminal as _, Write};
+use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -8,18 +8,17 @@ use std::time::Duration;
 use rowbridge_api::{
     Batch, Claim, Item, Position, Source as _, SourceIo, SourceStatus, Start, batch_channel,
 };
-use rowbridge_postgres::{PreviewPublication, PreviewSource};
+use rowbridge_postgres::PreviewPublication;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::super::args::DryRunArgs;
-use super::super::paint::Paint;
-use super::super::{REFUSED, load, peers};
+use super::super::{REFUSED, load, source};
 use super::session::{Flow, Session};
 use super::{compile, ended};
-use crate::config::SourceConfig;
 use crate::mapping::Stamp;
 use crate::pack;
+use crate::paint::Look;
 use crate::refusal::{self, Refusal};
 
 /// Follows the source until the time, the limit or the user ends it; then leaves it as it was.
@@ -31,14 +30,12 @@ pub(super) async fn run(config: Option<&Path>, args: &DryRunArgs) -> anyhow::Res
     let Some(mapping) = compile(&pack::read(&config.mapping, config.params.clone())?)? else {
         return Ok(ExitCode::from(REFUSED));
     };
-    let SourceConfig::Postgres(settings) = &config.source;
     let publication = if args.create_publication {
         PreviewPublication::Temporary
     } else {
         PreviewPublication::OfPipeline
     };
-    let postgres = peers::postgres(&config, settings)?;
-    let mut source = PreviewSource::new(postgres, &config.pipeline, publication);
+    let mut source = source::preview(&config, publication)?;
     let identity = match source.own().await.map_err(refusal::of_source)? {
         Claim::Owned(ownership) => ownership.identity,
         Claim::Standby { holder } => {
@@ -52,8 +49,8 @@ pub(super) async fn run(config: Option<&Path>, args: &DryRunArgs) -> anyhow::Res
         max_record_bytes: config.limits.max_record_bytes,
     };
     let stdout = io::stdout();
-    let paint = Paint::for_terminal(stdout.is_terminal());
-    let mut session = Session::new(&mapping, stamp, args, paint, stdout.lock());
+    let look = Look::of(&stdout);
+    let mut session = Session::new(&mapping, stamp, args, look, stdout.lock());
 
     let (out, batches, emptied) = batch_channel(config.limits.channel_batches());
     let (acked, acked_seen) = watch::channel(None);

@@ -8,13 +8,14 @@ use rowbridge_api::{Batch, Change, Item, State};
 
 use super::super::FAILED;
 use super::super::args::DryRunArgs;
-use super::super::paint::Paint;
-use super::{explanation, layout};
+use super::explanation::Explained;
+use super::layout;
 use crate::event::{EncodedBatch, TopicId};
 use crate::event_json::EventJson;
 use crate::mapping::cases::Published;
 use crate::mapping::change_json::Replay;
 use crate::mapping::{Mapping, Stamp, Stop};
+use crate::paint::{Look, Tone};
 use crate::refusal::Refusal;
 
 /// Whether to go on.
@@ -30,7 +31,7 @@ pub(super) enum Flow {
 enum Format {
     /// One object per line.
     Json,
-    People(Paint),
+    People(Look),
 }
 
 /// Whether it is said why rules fired or not.
@@ -68,7 +69,7 @@ impl<'m, W: Write> Session<'m, W> {
         mapping: &'m Arc<Mapping>,
         stamp: Stamp,
         args: &DryRunArgs,
-        paint: Paint,
+        look: Look,
         out: W,
     ) -> Self {
         Self {
@@ -76,7 +77,7 @@ impl<'m, W: Write> Session<'m, W> {
             format: if args.json {
                 Format::Json
             } else {
-                Format::People(paint)
+                Format::People(look)
             },
             explain: if args.explain {
                 Explain::Yes
@@ -140,11 +141,21 @@ impl<'m, W: Write> Session<'m, W> {
         } = self.counts;
         let mut err = io::stderr().lock();
         if let Some(stop) = &self.stopped {
-            writeln!(err, "error: {stop}\nhint: {}", stop.hint)?;
+            let look = Look::of(&err);
+            let error = format!("{} {stop}", look.paint.tone(Tone::Bad, "error:"));
+            let hint = format!("{} {}", look.paint.tone(Tone::Strong, "hint:"), stop.hint);
+            writeln!(
+                err,
+                "{}\n{}",
+                look.wrapped(&error, "  "),
+                look.wrapped(&hint, "  ")
+            )?;
         }
         writeln!(
             err,
-            "{changes} changes, {events} events, {quarantined} quarantined"
+            "{changes} change{}, {events} event{}, {quarantined} quarantined",
+            plural(changes),
+            plural(events)
         )?;
         let is_clean = quarantined == 0 && self.stopped.is_none();
         Ok(if is_clean {
@@ -162,24 +173,25 @@ impl<'m, W: Write> Session<'m, W> {
             Explain::No => None,
             Explain::Yes => {
                 let outcomes = self.replay.explain(batch, change).map_err(Refusal::from)?;
-                Some(explanation::text(
-                    self.mapping,
-                    self.replay.transaction(),
+                let explained = Explained {
+                    transaction: self.replay.transaction(),
+                    table: self.replay.table(change),
                     change,
-                    &outcomes,
-                ))
+                    outcomes: &outcomes,
+                };
+                // Standard output stays one object per event.
+                Some(match self.format {
+                    Format::Json => explained.text(self.mapping, Look::of(&io::stderr())),
+                    Format::People(look) => explained.text(self.mapping, look),
+                })
             }
         };
-        let printed = self.print_events();
-        let Some(text) = explained else {
-            return Ok(printed);
+        let told = match (explained, self.format) {
+            (None, _) => Ok(()),
+            (Some(text), Format::Json) => io::stderr().lock().write_all(text.as_bytes()),
+            (Some(text), Format::People(_)) => self.out.write_all(text.as_bytes()),
         };
-        let explanation_printed = match self.format {
-            // Standard output stays one object per event.
-            Format::Json => io::stderr().lock().write_all(text.as_bytes()),
-            Format::People(_) => self.out.write_all(text.as_bytes()),
-        };
-        Ok(explanation_printed.and(printed))
+        Ok(told.and_then(|()| self.print_events()))
     }
 
     fn print_events(&mut self) -> io::Result<Flow> {
@@ -203,9 +215,9 @@ impl<'m, W: Write> Session<'m, W> {
                     self.line.push(b'\n');
                     self.out.write_all(&self.line)?;
                 }
-                Format::People(paint) => {
+                Format::People(look) => {
                     let event = Published::of(self.mapping, &self.encoded, record);
-                    layout::print(&event, paint, &mut self.out)?;
+                    layout::print(&event, look.paint, &mut self.out)?;
                 }
             }
         }
@@ -214,4 +226,8 @@ impl<'m, W: Write> Session<'m, W> {
         }
         Ok(Flow::More)
     }
+}
+
+const fn plural(count: u64) -> &'static str {
+    if count == 1 { "" } else { "s" }
 }

@@ -108,7 +108,13 @@ impl Database {
             .into(),
             _ => error,
         })?;
-        let SourceConfig::Postgres(settings) = &config.source;
+        let SourceConfig::Postgres(settings) = &config.source else {
+            return Err(Refusal::invalid(
+                "init does not read MongoDB yet",
+                "start from mappings/hotel; docs/mapping.md describes schema.toml",
+            )
+            .into());
+        };
         let postgres = peers::postgres(&config, settings)?;
         let mut files = Vec::new();
         for (key, file) in [

@@ -4,8 +4,8 @@ use std::io::{self, Write};
 
 use rowbridge_api::survey::{BeforeImage, Candidate};
 
-use super::super::paint::{Paint, Tone};
 use super::database::Database;
+use crate::paint::{Paint, Tone};
 
 /// Longest key that is shown.
 const KEY_COLUMNS: usize = 40;

@@ -2,10 +2,10 @@
 
 use std::io::{self, Write};
 
-use super::super::paint::{Paint, Tone};
 use super::TestedPack;
 use crate::mapping::Mapping;
 use crate::mapping::cases::{Case, Outcome};
+use crate::paint::{Paint, Tone};
 
 /// One rule and how often cases made it fire.
 struct CoveredRule {

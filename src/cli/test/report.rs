@@ -2,9 +2,9 @@
 
 use std::io::{self, Write};
 
-use super::super::paint::{Paint, Tone};
 use super::TestedPack;
 use crate::mapping::cases::{Case, Difference, Outcome, Side, Verdict};
+use crate::paint::{Paint, Tone};
 
 /// Where a failed case's explanation starts.
 const INDENT: &str = "          ";

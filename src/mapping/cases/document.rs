@@ -2,12 +2,13 @@
 
 use std::ops::Range;
 
-use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
+use annotate_snippets::Level;
 use serde_json::{Map, Number, Value};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::super::{Colour, SourceFile};
+use super::super::SourceFile;
+use crate::paint::{Excerpt, Look};
 
 /// What is wrong in a case file, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,22 +45,18 @@ pub struct Problems {
 impl Problems {
     /// Text for people: file, line, column, a caret under the exact characters, a hint.
     #[must_use]
-    pub fn render(&self, colour: Colour) -> String {
-        let renderer = match colour {
-            Colour::Never => Renderer::plain(),
-            Colour::Always => Renderer::styled(),
-        };
+    pub fn render(&self, look: Look) -> String {
         let rendered = self.list.iter().map(|problem| {
-            let snippet = Snippet::source(&self.file.text)
-                .path(&self.file.name)
-                .annotation(AnnotationKind::Primary.span(problem.span.clone()));
-            let mut group = Level::ERROR
-                .primary_title(&problem.message)
-                .element(snippet);
-            if !problem.hint.is_empty() {
-                group = group.element(Level::HELP.message(&problem.hint));
-            }
-            renderer.render(&[group])
+            let excerpt = Excerpt {
+                level: Level::ERROR,
+                title: &problem.message,
+                file: &self.file.name,
+                text: &self.file.text,
+                span: problem.span.clone(),
+                label: "",
+                hint: Some(problem.hint.as_str()).filter(|hint| !hint.is_empty()),
+            };
+            excerpt.draw(look)
         });
         rendered.collect::<Vec<_>>().join("\n\n")
     }

@@ -4,7 +4,7 @@ use rowbridge_api::{Column, TableName, Type};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::mapping::Colour;
+use crate::paint::Look;
 
 fn tables() -> Tables {
     let columns = [
@@ -27,7 +27,7 @@ fn parse(text: &str) -> Result<Case, String> {
         name: "cases/x.toml".to_owned(),
         text: text.to_owned(),
     };
-    Case::parse(&file, &tables()).map_err(|list| Problems { file, list }.render(Colour::Never))
+    Case::parse(&file, &tables()).map_err(|list| Problems { file, list }.render(Look::PLAIN))
 }
 
 fn expected(text: &str) -> Vec<ExpectedEvent> {

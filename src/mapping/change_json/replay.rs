@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rowbridge_api::{Batch, Change, Item, Shape, Transaction};
+use rowbridge_api::{Batch, Change, Item, Shape, ShapeId, TableName, Transaction};
 
 use crate::event::EncodedBatch;
 use crate::mapping::{Evaluator, Mapping, RuleOutcome, Stamp, Stop};
@@ -12,6 +12,8 @@ pub struct Replay {
     evaluator: Evaluator,
     transaction: Option<Transaction>,
     unbound: Vec<Arc<Shape>>,
+    /// By shape; the last one counts.
+    tables: Vec<(ShapeId, TableName)>,
 }
 
 impl Replay {
@@ -22,6 +24,7 @@ impl Replay {
             evaluator: Evaluator::new(mapping, stamp),
             transaction: None,
             unbound: Vec::new(),
+            tables: Vec::new(),
         }
     }
 
@@ -31,7 +34,10 @@ impl Replay {
     /// A bad record under `on_error = "stop"`, or a shape that the rules do not fit.
     pub fn item(&mut self, batch: &Batch, item: &Item, out: &mut EncodedBatch) -> Result<(), Stop> {
         match item {
-            Item::Shape(shape) => self.unbound.push(Arc::clone(shape)),
+            Item::Shape(shape) => {
+                self.tables.push((shape.id, shape.table.clone()));
+                self.unbound.push(Arc::clone(shape));
+            }
             Item::Begin(transaction) => self.transaction = Some(transaction.clone()),
             Item::Change(change) => {
                 let transaction = self
@@ -57,6 +63,15 @@ impl Replay {
             Some(transaction) => self.evaluator.explain(batch, transaction, change),
             None => Ok(Vec::new()),
         }
+    }
+
+    /// The table of a change.
+    #[must_use]
+    pub fn table(&self, change: &Change) -> Option<&TableName> {
+        let mut known = self.tables.iter().rev();
+        known
+            .find(|(shape, _)| *shape == change.shape)
+            .map(|(_, table)| table)
     }
 
     /// The transaction that is open.

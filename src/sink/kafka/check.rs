@@ -69,7 +69,7 @@ fn refusal_as_finding(error: SinkError) -> Result<Finding, SinkError> {
         SinkError::Transient { problem } => Ok(Finding {
             severity: Severity::Error,
             problem,
-            fix: String::new(),
+            fix: "start the brokers, or correct sink.kafka.brokers".to_owned(),
             cost: None,
         }),
         other => Err(other),

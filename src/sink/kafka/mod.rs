@@ -139,6 +139,16 @@ impl Published {
         }
     }
 
+    /// Without a mapping: only the topics of the pipeline itself.
+    #[must_use]
+    pub fn nothing() -> Self {
+        Self {
+            topics: Vec::new(),
+            header_names: Vec::new(),
+            mapping_hash: String::new(),
+        }
+    }
+
     fn names(&self, config: &KafkaConfig) -> Names {
         Names::new(
             self.topics.iter().map(|topic| topic.name.clone()),

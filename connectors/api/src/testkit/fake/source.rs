@@ -14,8 +14,8 @@ use crate::batch::{Batch, CellRange, Change, Commit, Image, Item, Op, Transactio
 use crate::position::Position;
 use crate::shape::ShapeId;
 use crate::source::{
-    Claim, Finding, Identity, Ownership, Remembers, Severity, Source, SourceError, SourceIo,
-    SourceStatus, Start, State, TableNeeds,
+    Claim, Finding, Identity, Ownership, Remembers, Severity, SnapshotProgress, Source,
+    SourceError, SourceIo, SourceStatus, Start, State, TableNeeds,
 };
 
 /// Follows a [`FakeDatabase`]. Dropping it closes its connection.
@@ -243,7 +243,13 @@ impl Run {
         }))
         .await?;
         let mut ordinal = 0;
+        let rows_about = tables.iter().map(|rows| rows.len() as u64).sum();
+        let count = tables.len();
         for (table, rows) in tables.into_iter().enumerate() {
+            let name = self.link.database.lock().tables[table]
+                .definition
+                .name
+                .clone();
             for row in rows.into_values() {
                 let after = Some(row.into_iter().map(Sent::from).collect());
                 let read = SentChange {
@@ -254,7 +260,13 @@ impl Run {
                 };
                 self.push_change(&read, ordinal).await?;
                 ordinal += 1;
-                self.report(Some(ordinal));
+                self.report(Some(SnapshotProgress {
+                    table: name.clone(),
+                    number: table + 1,
+                    tables: count,
+                    rows: ordinal,
+                    rows_about: Some(rows_about),
+                }));
             }
         }
         self.push(Item::SnapshotEnd(Position::new(slot.confirmed)))
@@ -415,13 +427,13 @@ impl Run {
         }
     }
 
-    fn report(&self, snapshot_rows: Option<u64>) {
+    fn report(&self, snapshot: Option<SnapshotProgress>) {
         let lag_bytes = {
             let server = self.link.database.lock();
             server.slot.map(|slot| server.end() - slot.confirmed)
         };
         let status = SourceStatus {
-            snapshot_rows,
+            snapshot,
             lag_bytes,
             safe_wal_bytes: None,
         };
