@@ -274,6 +274,12 @@ fn defaults_pass_their_own_validation() {
         if let Presence::Default(value) = key.presence {
             let variable = key.variable();
             let value = value.trim_matches('"');
+            let text = match key.path.strip_prefix("source.mongodb.") {
+                Some(_) => text
+                    .replace("source.postgres", "source.mongodb")
+                    .replace("postgres://", "mongodb://"),
+                None => text.clone(),
+            };
             load(&text, &[(&variable, value)])
                 .unwrap_or_else(|error| panic!("{variable}: {error}"));
         }

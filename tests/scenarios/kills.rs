@@ -12,7 +12,7 @@ use crate::rig::{Rig, SOON, eventually};
 use crate::workload::{Random, Workload, open_accounts};
 
 /// Rounds of the kill test: `ROWBRIDGE_ROUNDS`, else 5.
-fn rounds() -> u32 {
+pub(crate) fn rounds() -> u32 {
     std::env::var("ROWBRIDGE_ROUNDS")
         .ok()
         .and_then(|rounds| rounds.parse().ok())

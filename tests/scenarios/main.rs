@@ -7,6 +7,7 @@ mod workload;
 
 mod agents;
 mod checking;
+mod documents;
 mod dry_run;
 mod edits;
 mod init;

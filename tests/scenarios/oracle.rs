@@ -31,12 +31,27 @@ pub(crate) async fn verify(rig: &Rig, clusters: &[&str], reads: Reads) -> Result
     no_duplicates(&events, reads)?;
     let rebuilt = version_chain(&events, reads)?;
     let stored = stored(rig).await?;
+    same(&rebuilt, &stored)?;
+    Ok(events.len())
+}
+
+/// Checks the same of events of a ledger that is stored elsewhere.
+pub(crate) fn verify_events(
+    events: &[Event],
+    stored: &BTreeMap<i64, Account>,
+    reads: Reads,
+) -> Result<()> {
+    no_duplicates(events, reads)?;
+    same(&version_chain(events, reads)?, stored)
+}
+
+fn same(rebuilt: &BTreeMap<i64, Account>, stored: &BTreeMap<i64, Account>) -> Result<()> {
     ensure!(
         rebuilt == stored,
         "rebuilt and stored accounts differ:\n{}",
-        difference(&rebuilt, &stored)
+        difference(rebuilt, stored)
     );
-    Ok(events.len())
+    Ok(())
 }
 
 /// Changes that are committed in the source now and not visible in Kafka.

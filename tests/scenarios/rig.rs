@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use rowbridge_testbed::{Kafka, PgVersion, Postgres, http};
+use rowbridge_testbed::{Kafka, Mongo, PgVersion, Postgres, http};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
@@ -27,6 +27,8 @@ pub(crate) struct Rig {
     pub(crate) topic: String,
     /// The mapping pack, as the configuration names it.
     mapping: String,
+    /// The source's table in the configuration, but for its url.
+    source: &'static str,
     dir: TempDir,
     daemons_started: std::sync::atomic::AtomicU32,
 }
@@ -66,9 +68,18 @@ impl Rig {
             pipeline: name.to_owned(),
             topic: format!("{name}.accounts"),
             mapping: mapping.to_owned(),
+            source: "[source.postgres]\ntls = \"disable\"\n",
             dir: TempDir::new()?,
             daemons_started: std::sync::atomic::AtomicU32::new(0),
         };
+        rig.write_config("")?;
+        Ok(rig)
+    }
+
+    /// A stage on MongoDB, for the ledger as documents of a database of its own.
+    pub(crate) fn on_documents(name: &str, mongo: &Mongo, brokers: &str) -> Result<Self> {
+        let mut rig = Self::with_pack(name, &mongo.url(), brokers, "pack")?;
+        rig.source = "[source.mongodb]\n";
         rig.write_config("")?;
         Ok(rig)
     }
@@ -121,6 +132,7 @@ impl Rig {
     pub(crate) fn write_config(&self, more: &str) -> Result<()> {
         let Self {
             database_url,
+            source,
             brokers,
             pipeline,
             mapping,
@@ -128,7 +140,7 @@ impl Rig {
         } = self;
         let text = format!(
             "pipeline = \"{pipeline}\"\nmapping = \"{mapping}\"\n\
-             [source.postgres]\nurl = \"{database_url}\"\ntls = \"disable\"\n\
+             {source}url = \"{database_url}\"\n\
              [sink.kafka]\nbrokers = \"{brokers}\"\n[log]\nlevel = \"debug\"\n{more}"
         );
         Ok(fs::write(self.config(), text)?)

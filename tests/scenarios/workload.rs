@@ -127,7 +127,7 @@ impl Random {
         u32::try_from(self.0 % u64::from(limit)).expect("below a u32")
     }
 
-    fn pair(&mut self, accounts: u32) -> (u32, u32) {
+    pub(crate) fn pair(&mut self, accounts: u32) -> (u32, u32) {
         let from = self.below(accounts) + 1;
         let to = self.below(accounts - 1) + 1;
         (from, if to >= from { to + 1 } else { to })
