@@ -5,6 +5,7 @@ mod rig;
 mod workload;
 
 mod agents;
+mod canary;
 mod checking;
 mod dry_run;
 mod edits;
