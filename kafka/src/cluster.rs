@@ -13,7 +13,7 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 
 use crate::error::check;
-use crate::link::Link;
+use crate::link::{Link, unanswered};
 use crate::settings::Settings;
 use crate::{Code, Error};
 
@@ -42,25 +42,46 @@ pub(crate) struct Cluster {
     pub(crate) leaders: Vec<Vec<i32>>,
 }
 
+/// Asks whether one of the configured brokers lets us in. Nothing comes of it.
+///
+/// # Errors
+/// Why the brokers do not, see [`crate::Barrier`], or why none could be asked.
+pub fn greet(settings: &Settings, timeout: Duration) -> Result<(), Error> {
+    const WHAT: &str = "asking for the brokers";
+    let deadline = Instant::now() + timeout;
+    let mut link = bootstrap(settings, deadline)?;
+    // A listener that wants a login hangs up on whoever asks for more than versions without one.
+    let brokers = MetadataRequest::default().with_topics(Some(Vec::new()));
+    link.call(WHAT, &brokers, METADATA_VERSION, deadline)
+        .map(drop)
+        .map_err(unanswered)
+}
+
 /// A link to the first of the configured brokers that takes us.
+///
+/// A broker that answers knows better than one that does not, so its error counts.
 pub(crate) fn bootstrap(settings: &Settings, deadline: Instant) -> Result<Link, Error> {
-    let mut failed = Error::Link {
-        peer: "Kafka".to_owned(),
-        problem: "no broker is configured".to_owned(),
-    };
-    for broker in &settings.brokers {
+    let mut failed = None;
+    let brokers = (1..=u32::try_from(settings.brokers.len()).unwrap_or(u32::MAX)).rev();
+    for (broker, still_to_ask) in settings.brokers.iter().zip(brokers) {
+        // One that is silent must leave time for the others.
+        let patience = deadline.saturating_duration_since(Instant::now()) / still_to_ask;
         let connected = address(broker)
             .ok_or_else(|| Error::Link {
                 peer: broker.clone(),
                 problem: "this is not host:port".to_owned(),
             })
-            .and_then(|address| address.connect(settings, deadline));
-        match connected {
-            Ok(link) => return Ok(link),
-            Err(error) => failed = error,
+            .and_then(|address| address.connect(settings, Instant::now() + patience));
+        match (connected, &failed) {
+            (Ok(link), _) => return Ok(link),
+            (Err(_), Some(Error::Login { .. })) => {}
+            (Err(error), _) => failed = Some(error),
         }
     }
-    Err(failed)
+    Err(failed.unwrap_or_else(|| Error::Link {
+        peer: "Kafka".to_owned(),
+        problem: "no broker is configured".to_owned(),
+    }))
 }
 
 /// `host:port` or `[v6]:port`; the port is Kafka's where none is given.

@@ -12,7 +12,7 @@
 //! - **Partitions are counted once**, when the producer is made: keys do not move while it lives.
 //!
 //! Code map, in the order of use: [`Settings`] say how to reach and convince the brokers; `link` is one
-//! connection (`tls`, `sasl`); `cluster` knows who leads what; `records` is the record batch; `transaction`
+//! connection (`tls`, `subject`, `sasl`); `cluster` knows who leads what; `records` is the record batch; `transaction`
 //! holds the requests of a transaction; [`Producer`] is the whole.
 //!
 //! What is deliberately absent: consuming, administration, consumer offsets in a transaction, producing outside
@@ -26,10 +26,12 @@ mod producer;
 mod records;
 mod sasl;
 mod settings;
+mod subject;
 mod tls;
 mod transaction;
 
-pub use error::{Code, CommitError, Error};
+pub use cluster::greet;
+pub use error::{Barrier, Code, CommitError, Error};
 pub use producer::{Placement, Producer};
 pub use records::{Fields, HeaderName};
 pub use settings::{SettingError, Settings};

@@ -16,15 +16,17 @@ use kafka_protocol::protocol::{
 use openssl::ssl::SslStream;
 use socket2::SockRef;
 
-use crate::Error;
 use crate::error::check;
 use crate::sasl::{self, Scram};
 use crate::settings::{Family, Login, Mechanism, Settings};
+use crate::{Barrier, Error, tls};
 
 /// Longest answer we take. The longest there is, cluster metadata, is far below.
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Read at once.
 const CHUNK_BYTES: usize = 16 * 1024;
+/// How a listener of TLS begins its answer to whoever does not speak it (RFC 8446, section 5.1): no answer is so long.
+const TLS_ALERT: [u8; 2] = [21, 3];
 /// A login is renewed, by a new connection, after this part of its lifetime (KIP-368).
 const LIFETIME_USED_PERCENT: u32 = 80;
 
@@ -69,7 +71,8 @@ impl Link {
             None => Stream::Plain(socket),
             Some(tls) => {
                 wait_until(&socket, deadline).map_err(|error| broken(&peer, &error))?;
-                Stream::Tls(Box::new(tls.connect(host, &peer, socket)?))
+                let encrypted = tls.connect(host, &peer, socket);
+                Stream::Tls(Box::new(encrypted.map_err(unanswered)?))
             }
         };
         let mut link = Self {
@@ -83,7 +86,7 @@ impl Link {
             inbox: BytesMut::new(),
             renew_at: None,
         };
-        link.learn_versions(deadline)?;
+        link.learn_versions(deadline).map_err(unanswered)?;
         if let Some(login) = &settings.login {
             link.log_in(login, deadline)?;
         }
@@ -180,6 +183,10 @@ impl Link {
     fn frame(&mut self, what: &'static str, deadline: Instant) -> Result<Bytes, Error> {
         loop {
             if let Some(length) = self.inbox.first_chunk::<4>() {
+                if length.starts_with(&TLS_ALERT) {
+                    let why = "the listener speaks it, and we do not".to_owned();
+                    return Err(self.barred(Barrier::Tls(why)));
+                }
                 let length = usize::try_from(i32::from_be_bytes(*length))
                     .ok()
                     .filter(|length| *length <= ANSWER_BYTES_MAX)
@@ -263,26 +270,24 @@ impl Link {
         let answer = self.call("choosing how to log in", &handshake, 1, deadline)?;
         if answer.error_code != 0 {
             let offered: Vec<&str> = answer.mechanisms.iter().map(StrBytes::as_str).collect();
-            return Err(self.refused(format!(
-                "SASL: the broker does not take {mechanism}, but {}",
-                offered.join(", ")
-            )));
+            return Err(self.barred(Barrier::Mechanism {
+                asked: mechanism,
+                offered: offered.join(", "),
+            }));
         }
         match login.mechanism {
             Mechanism::Plain => {
                 self.authenticate(sasl::plain(login), deadline)?;
             }
             Mechanism::ScramSha256 | Mechanism::ScramSha512 => {
-                let (scram, first) =
-                    Scram::start(login).map_err(|problem| self.refused(problem))?;
+                let unproven = |problem| self.barred(Barrier::Unproven(problem));
+                let (scram, first) = Scram::start(login).map_err(unproven)?;
                 let server_first = self.authenticate(first, deadline)?;
-                let (proven, last) = scram
-                    .prove(&server_first)
-                    .map_err(|problem| self.refused(problem))?;
+                let unproven = |problem| self.barred(Barrier::Unproven(problem));
+                let (proven, last) = scram.prove(&server_first).map_err(unproven)?;
                 let server_final = self.authenticate(last, deadline)?;
-                proven
-                    .accept(&server_final)
-                    .map_err(|problem| self.refused(problem))?;
+                let unproven = |problem| self.barred(Barrier::Unproven(problem));
+                proven.accept(&server_final).map_err(unproven)?;
             }
         }
         Ok(())
@@ -294,7 +299,7 @@ impl Link {
         if answer.error_code != 0 {
             let reason = answer.error_message;
             let reason = reason.as_deref().unwrap_or("the broker refuses the login");
-            return Err(self.refused(format!("SASL: {reason}")));
+            return Err(self.barred(Barrier::Password(reason.to_owned())));
         }
         if let Ok(lifetime @ 1..) = u64::try_from(answer.session_lifetime_ms) {
             let used = Duration::from_millis(lifetime) * LIFETIME_USED_PERCENT / 100;
@@ -303,10 +308,10 @@ impl Link {
         Ok(answer.auth_bytes)
     }
 
-    fn refused(&self, problem: String) -> Error {
+    fn barred(&self, why: Barrier) -> Error {
         Error::Login {
             peer: self.peer.clone(),
-            problem,
+            why,
         }
     }
 
@@ -393,8 +398,37 @@ fn remaining(deadline: Instant) -> io::Result<Duration> {
 }
 
 fn broken(peer: &str, error: &io::Error) -> Error {
+    let tls = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<openssl::ssl::Error>())
+        .and_then(openssl::ssl::Error::ssl_error);
+    let problem = match tls.map(tls::barrier) {
+        Some(why @ Barrier::OwnCertificate(_)) => {
+            return Error::Login {
+                peer: peer.to_owned(),
+                why,
+            };
+        }
+        // A connection that broke under TLS is a broken connection.
+        Some(other) => other.to_string(),
+        None => error.to_string(),
+    };
     Error::Link {
         peer: peer.to_owned(),
-        problem: error.to_string(),
+        problem,
+    }
+}
+
+/// A first answer did not come. A broker that is asked in the wrong protocol hangs up without a word, as one does
+/// that is stopping.
+pub(crate) fn unanswered(error: Error) -> Error {
+    match error {
+        Error::Link { peer, problem } => Error::Link {
+            peer,
+            problem: format!(
+                "{problem} instead of answering: if that stays, its listener wants another security.protocol"
+            ),
+        },
+        other => other,
     }
 }

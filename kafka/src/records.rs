@@ -32,8 +32,8 @@ impl HeaderName {
     }
 }
 
-/// One record as the caller has it.
-#[derive(Clone, Copy, Debug)]
+/// One record as the caller has it. Nothing prints it.
+#[derive(Clone, Copy)]
 pub struct Fields<'a, H> {
     pub key: Option<&'a [u8]>,
     /// `None` is a tombstone.
@@ -70,8 +70,8 @@ pub(crate) struct Stamp {
     pub(crate) sequence: i32,
 }
 
-/// The batch that is being written for one partition.
-#[derive(Debug, Default)]
+/// The batch that is being written for one partition. Nothing prints it.
+#[derive(Default)]
 pub(crate) struct Batch {
     bytes: BytesMut,
     count: i32,

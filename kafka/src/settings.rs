@@ -106,19 +106,7 @@ impl Settings {
         properties: &BTreeMap<String, String>,
     ) -> Result<Self, SettingError> {
         let properties = Properties(properties);
-        let protocol = properties.get("security.protocol").unwrap_or("plaintext");
-        let (tls, sasl) = match protocol.to_ascii_lowercase().as_str() {
-            "plaintext" => (false, false),
-            "ssl" => (true, false),
-            "sasl_plaintext" => (false, true),
-            "sasl_ssl" => (true, true),
-            _ => {
-                return Err(wrong(
-                    "security.protocol",
-                    "plaintext, ssl, sasl_plaintext or sasl_ssl",
-                ));
-            }
-        };
+        let (tls, sasl) = properties.protocol()?;
         Ok(Self {
             brokers: brokers
                 .split(',')
@@ -141,7 +129,56 @@ impl Settings {
     }
 }
 
+impl Settings {
+    /// Whether these properties can be followed, but for the files that they name: those are read by
+    /// [`Settings::of`]. A secret that is only known later may stand empty.
+    ///
+    /// # Errors
+    /// As [`Settings::of`].
+    pub fn judge(properties: &BTreeMap<String, String>) -> Result<(), SettingError> {
+        let properties = Properties(properties);
+        let (tls, sasl) = properties.protocol()?;
+        if tls {
+            properties.flag("enable.ssl.certificate.verification", true)?;
+        }
+        if sasl {
+            Login::of(&properties)?;
+        }
+        SocketSettings::of(&properties)?;
+        Compression::of(&properties)?;
+        properties.number("batch.size")?;
+        properties.duration("socket.timeout.ms")?;
+        Ok(())
+    }
+
+    /// How the brokers call us: the user who logs in, or else the subject of our certificate. `None` where only the
+    /// brokers know.
+    #[must_use]
+    pub fn principal(&self) -> Option<&str> {
+        match (&self.login, &self.tls) {
+            (Some(login), _) => Some(&login.user),
+            (None, Some(tls)) => tls.subject.as_deref(),
+            (None, None) => Some("ANONYMOUS"),
+        }
+    }
+}
+
 impl<'a> Properties<'a> {
+    /// Whether TLS is spoken, and whether with a login.
+    fn protocol(&self) -> Result<(bool, bool), SettingError> {
+        let protocol = self.get("security.protocol").unwrap_or("plaintext");
+        match protocol.to_ascii_lowercase().as_str() {
+            "plaintext" => Ok((false, false)),
+            "ssl" => Ok((true, false)),
+            "sasl_plaintext" => Ok((false, true)),
+            "sasl_ssl" => Ok((true, true)),
+            _ => Err(wrong(
+                "security.protocol",
+                "plaintext, ssl, sasl_plaintext or sasl_ssl",
+            )),
+        }
+    }
+
     pub(crate) fn get(&self, name: &str) -> Option<&'a str> {
         self.0.get(name).map(String::as_str)
     }

@@ -13,14 +13,23 @@ use openssl::ssl::{
 use openssl::x509::verify::X509VerifyFlags;
 use openssl::x509::{X509, X509VerifyResult};
 
-use crate::Error;
 use crate::settings::{Properties, SettingError};
+use crate::subject;
+use crate::{Barrier, Error};
+
+/// Verdicts on a certificate, as OpenSSL's x509_vfy.h numbers them.
+const NOT_YET_VALID: i32 = 9;
+const HAS_EXPIRED: i32 = 10;
+const HOST_NAME_MISMATCH: i32 = 62;
+const ADDRESS_MISMATCH: i32 = 64;
 
 /// A client's side of TLS, ready to connect.
 #[derive(Clone)]
 pub(crate) struct Tls {
     connector: SslConnector,
     verify_host: bool,
+    /// How brokers call us by our certificate; `None` where it has a name that only they know.
+    pub(crate) subject: Option<String>,
 }
 
 impl Tls {
@@ -47,8 +56,13 @@ impl Tls {
             builder.set_verify(SslVerifyMode::NONE);
         }
         let algorithm = properties.get("ssl.endpoint.identification.algorithm");
+        let connector = builder.build();
         Ok(Self {
-            connector: builder.build(),
+            subject: match connector.context().certificate() {
+                Some(certificate) => subject::of(certificate),
+                None => Some("ANONYMOUS".to_owned()),
+            },
+            connector,
             verify_host: algorithm.unwrap_or("https") == "https",
         })
     }
@@ -60,14 +74,14 @@ impl Tls {
         peer: &str,
         stream: TcpStream,
     ) -> Result<SslStream<TcpStream>, Error> {
-        let login = |problem: String| Error::Login {
+        let barred = |why| Error::Login {
             peer: peer.to_owned(),
-            problem,
+            why,
         };
         let mut configured = self
             .connector
             .configure()
-            .map_err(|error| login(error.to_string()))?;
+            .map_err(|error| barred(Barrier::Tls(reasons(&error))))?;
         configured.set_verify_hostname(self.verify_host);
         // An address is no server name (RFC 6066, section 3).
         configured.set_use_server_name_indication(host.parse::<IpAddr>().is_err());
@@ -76,20 +90,49 @@ impl Tls {
             .map_err(|error| match error {
                 HandshakeError::Failure(failure) => {
                     let verdict = failure.ssl().verify_result();
-                    match verdict == X509VerifyResult::OK {
-                        true => login(format!("TLS: {}", failure.error())),
-                        false => login(format!(
-                            "TLS: the broker's certificate is not trusted: {}",
-                            verdict.error_string()
-                        )),
+                    if verdict != X509VerifyResult::OK {
+                        return barred(distrusted(verdict, host));
+                    }
+                    match failure.error().ssl_error() {
+                        Some(error) if !hung_up(error) => barred(barrier(error)),
+                        _ => Error::Link {
+                            peer: peer.to_owned(),
+                            problem: "the broker closed the connection".to_owned(),
+                        },
                     }
                 }
                 HandshakeError::WouldBlock(_) => Error::Late {
                     peer: peer.to_owned(),
                     what: "speaking TLS",
                 },
-                HandshakeError::SetupFailure(error) => login(format!("TLS: {error}")),
+                HandshakeError::SetupFailure(error) => barred(Barrier::Tls(reasons(&error))),
             })
+    }
+}
+
+/// Why we do not believe the broker's certificate.
+fn distrusted(verdict: X509VerifyResult, host: &str) -> Barrier {
+    let words = verdict.error_string().to_owned();
+    match verdict.as_raw() {
+        HOST_NAME_MISMATCH | ADDRESS_MISMATCH => Barrier::HostName(host.to_owned()),
+        NOT_YET_VALID | HAS_EXPIRED => Barrier::Expired(words),
+        _ => Barrier::Authority(words),
+    }
+}
+
+/// What a TLS error says, of the handshake or of the broker afterwards: in TLS 1.3 a client learns what the broker
+/// thinks of its certificate only when it reads.
+pub(crate) fn barrier(error: &ErrorStack) -> Barrier {
+    let words = reasons(error);
+    // As RFC 8446 names the alerts, section 6.2, in OpenSSL's spelling.
+    let about_us = words.contains("alert")
+        && ["certificate", "unknown ca"]
+            .iter()
+            .any(|part| words.contains(part));
+    if about_us {
+        Barrier::OwnCertificate(words)
+    } else {
+        Barrier::Tls(words)
     }
 }
 
@@ -205,19 +248,28 @@ fn read(name: &'static str, path: &str) -> Result<Vec<u8>, SettingError> {
     })
 }
 
-/// What OpenSSL said, in its own words: they name what it expected and never what it was given.
+/// Whether the other side ended the connection without a word of TLS.
+fn hung_up(error: &ErrorStack) -> bool {
+    reasons(error).contains("unexpected eof")
+}
+
+/// A setting that TLS does not take, and why.
 fn failed(name: &str, error: &ErrorStack) -> SettingError {
+    SettingError {
+        name: name.to_owned(),
+        problem: format!("TLS does not take it: {}", reasons(error)),
+    }
+}
+
+/// What OpenSSL said, in its own words: they name what it expected and never what it was given.
+fn reasons(error: &ErrorStack) -> String {
     let reasons: Vec<&str> = error
         .errors()
         .iter()
         .filter_map(|error| error.reason())
         .collect();
-    let problem = match reasons.is_empty() {
-        true => "TLS does not take it".to_owned(),
-        false => format!("TLS does not take it: {}", reasons.join(", ")),
-    };
-    SettingError {
-        name: name.to_owned(),
-        problem,
+    match reasons.is_empty() {
+        true => "no reason is known".to_owned(),
+        false => reasons.join(", "),
     }
 }

@@ -12,7 +12,7 @@ use crate::config::KafkaSettings;
 use crate::config::{MongoDbSettings, OnDrop, PostgresSettings, Tls};
 use crate::pipeline;
 use crate::refusal::Refusal;
-use crate::sink::kafka::{KafkaConfig, KafkaLimits, properties::Properties};
+use crate::sink::kafka::{KafkaConfig, KafkaLimits, LetIn, properties::Properties};
 
 /// The PostgreSQL connector's settings.
 pub(crate) fn postgres(config: &Config, settings: &PostgresSettings) -> Result<PostgresConfig> {
@@ -97,6 +97,7 @@ pub(crate) fn kafka(config: &Config, settings: &KafkaSettings) -> Result<KafkaCo
             commit_suspect_ms: milliseconds(config.limits.commit_suspect),
             transaction_timeout_ms: milliseconds(config.limits.transaction_timeout),
         },
+        let_in: LetIn::default(),
     })
 }
 

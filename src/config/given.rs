@@ -170,8 +170,7 @@ impl Given {
             let origin = Origin::Variable(variable.clone());
             if let Some((table, name)) = open_table(&path) {
                 let (kind, full) = match table.kind {
-                    // A librdkafka property is written with dots, which a variable's name cannot have.
-                    Kind::Properties => (Kind::Text, join(table.path, &name.replace('_', "."))),
+                    Kind::Properties => (Kind::Text, join(table.path, &property(name))),
                     _ => (Kind::Params, join(table.path, name)),
                 };
                 let value = from_text(&kind, text);
@@ -250,6 +249,15 @@ fn path_of(variable: &str) -> Option<String> {
         None => return None,
     };
     Some(names.to_lowercase().replace("__", "."))
+}
+
+/// The librdkafka property that the end of a variable's name stands for: it is written with dots, which a variable's
+/// name cannot have; only our own `_file` behind a secret's name is none.
+fn property(name: &str) -> String {
+    match name.strip_suffix("_file") {
+        Some(secret) => format!("{}_file", secret.replace('_', ".")),
+        None => name.replace('_', "."),
+    }
 }
 
 /// A variable's text as the value that `kind` wants; text that does not fit stays text, and is refused as

@@ -144,6 +144,15 @@ impl Config {
             .flatten()
             .for_each(resolve),
         }
+        #[cfg(feature = "kafka")]
+        if let SinkConfig::Kafka(kafka) = &mut self.sink {
+            for (name, value) in &mut kafka.properties {
+                // A folder or file may also be `probe`, which librdkafka takes as a word.
+                if crate::sink::kafka::properties::names_a_file(name) && value != "probe" {
+                    *value = folder.join(&value).display().to_string();
+                }
+            }
+        }
         self
     }
 }

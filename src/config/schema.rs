@@ -177,7 +177,7 @@ pub(super) const KEYS: &[Key] = keys! {
     "sink.kafka.replication": Integer(1..=32), Optional,
         "Replication factor of topics that are created; without it the mapping's, else the broker's default.";
     "sink.kafka.properties": Properties, Optional,
-        "Any librdkafka property by its own name, such as `\"security.protocol\" = \"SASL_SSL\"`, but for those the guarantee rests on: these are refused by name, with the reason. Secrets may come from a file: `\"sasl.password_file\" = \"/run/secrets/kafka\"`. Events are published by Rowbridge itself, which needs no queue: what tunes librdkafka's own (`linger.ms`, `queue.*`) has no effect on them. SASL is PLAIN or SCRAM.";
+        "Any librdkafka property by its own name, such as `\"security.protocol\" = \"SASL_SSL\"`, but for those the guarantee rests on: these are refused by name, with the reason. Secrets may come from a file, read whenever the brokers are connected to: `\"sasl.password_file\" = \"/run/secrets/kafka\"`. docs/operations.md shows logins. Events are published by Rowbridge itself, which needs no queue: what tunes librdkafka's own (`linger.ms`, `queue.*`) has no effect on them. SASL is PLAIN or SCRAM.";
     "sink.stdout": Marker, Optional,
         "`[sink.stdout]` alone chooses it.";
 

@@ -119,6 +119,25 @@ fn paths_are_relative_to_the_file() {
     );
 }
 
+#[cfg(feature = "kafka")]
+#[test]
+fn files_of_properties_are_relative_to_the_file_and_need_not_be_there() {
+    let text = format!(
+        "{SMALLEST}[sink.kafka.properties]\nsecurity.protocol = \"SASL_SSL\"\nsasl.mechanism = \"PLAIN\"\n\
+         sasl.username = \"app\"\n\"ssl.ca.location\" = \"ca.pem\"\n"
+    );
+    let variable = "ROWBRIDGE_SINK__KAFKA__PROPERTIES__SASL_PASSWORD_FILE";
+    let config = load(&text, &[(variable, "secret/kafka")]).unwrap();
+    for (name, path) in [
+        ("ssl.ca.location", "/etc/rowbridge/ca.pem"),
+        ("sasl.password_file", "/etc/rowbridge/secret/kafka"),
+        ("sasl.mechanism", "PLAIN"),
+    ] {
+        let given = (name.to_owned(), path.to_owned());
+        assert!(kafka(&config).properties.contains(&given), "{given:?}");
+    }
+}
+
 #[test]
 fn properties_may_be_quoted_or_dotted() {
     let quoted = load(

@@ -12,7 +12,7 @@ use rowbridge::event::{Delivery, EVENT_HEADERS, EncodedBatch, HeaderId, Record, 
 use rowbridge::mapping::{Envelope, Topic};
 use rowbridge::sink::Progress;
 use rowbridge::sink::kafka::properties::Properties;
-use rowbridge::sink::kafka::{KafkaConfig, KafkaLimits, KafkaSink, Published};
+use rowbridge::sink::kafka::{KafkaConfig, KafkaLimits, KafkaSink, LetIn, Published};
 use rowbridge_api::{Identity, Position};
 use rowbridge_testbed::Kafka;
 use tokio::runtime::Handle;
@@ -74,6 +74,7 @@ pub(crate) fn at(lsn: u64) -> Progress {
 }
 
 /// A pipeline with one event topic of its own, `<pipeline>.events`.
+#[derive(Clone)]
 pub(crate) struct Bed {
     pub(crate) config: KafkaConfig,
     pub(crate) published: Published,
@@ -101,6 +102,7 @@ impl Bed {
                 replication: None,
                 max_record_bytes: 960 * 1024,
                 limits: KafkaLimits::default(),
+                let_in: LetIn::default(),
             },
         }
     }

@@ -4,6 +4,8 @@
 
 mod bed;
 mod faults;
+mod guarded;
 mod protocol;
 mod rights;
+mod security;
 mod topics;

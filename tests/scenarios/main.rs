@@ -6,6 +6,7 @@ mod rig;
 mod workload;
 
 mod agents;
+mod canary;
 mod checking;
 mod documents;
 mod dry_run;

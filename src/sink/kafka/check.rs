@@ -19,7 +19,8 @@ use super::alarms::Alarms;
 use super::commands::Commands;
 use super::position::Reader;
 use super::topics::{self, Admin, Wanted};
-use super::{KafkaConfig, Published, properties, verdict};
+use super::verdict::{self, Right};
+use super::{KafkaConfig, Published, properties};
 use crate::sink::SinkError;
 
 /// Pause between two looks at whether a probe was answered.
@@ -58,7 +59,7 @@ pub(super) fn check(
 }
 
 /// What would stop `run` is a finding here.
-fn refusal_as_finding(error: SinkError) -> Result<Finding, SinkError> {
+pub(super) fn refusal_as_finding(error: SinkError) -> Result<Finding, SinkError> {
     match error {
         SinkError::Refused { problem, hint, .. } => Ok(Finding {
             severity: Severity::Error,
@@ -78,7 +79,7 @@ fn refusal_as_finding(error: SinkError) -> Result<Finding, SinkError> {
 
 /// Whether records may be written to `topic`.
 fn may_write(config: &KafkaConfig, topic: &str) -> Result<Option<Finding>, SinkError> {
-    let producer: BaseProducer<Alarms> = properties::write_probe(config)
+    let producer: BaseProducer<Alarms> = properties::write_probe(config)?
         .create_with_context(Alarms::default())
         .map_err(|error| verdict::creation(&error))?;
     let probe = BaseRecord::<[u8], [u8]>::to(topic)
@@ -91,18 +92,16 @@ fn may_write(config: &KafkaConfig, topic: &str) -> Result<Option<Finding>, SinkE
     loop {
         producer.poll(Duration::ZERO);
         if let Some(undelivered) = producer.context().undelivered() {
-            return Ok(
-                (undelivered == RDKafkaErrorCode::TopicAuthorizationFailed).then(|| Finding {
-                    severity: Severity::Error,
-                    problem: format!("no right to write to topic {topic}"),
-                    fix: Commands::of(config).allow_topic(topic),
-                    cost: None,
-                }),
-            );
+            return match undelivered {
+                RDKafkaErrorCode::TopicAuthorizationFailed => {
+                    refusal_as_finding(verdict::no_right(config, Right::Write, topic)).map(Some)
+                }
+                _ => Ok(None),
+            };
         }
         if Instant::now() >= deadline {
             return Err(verdict::unreachable(
-                &config.brokers,
+                config,
                 &format!("asking for the right to write to topic {topic} was not answered"),
                 producer.context(),
             ));
@@ -146,7 +145,7 @@ enum Probe {
 }
 
 fn probe_transactions(config: &KafkaConfig, id: &str) -> Result<Probe, SinkError> {
-    let producer: BaseProducer<Alarms> = properties::transaction_probe(config, id)
+    let producer: BaseProducer<Alarms> = properties::transaction_probe(config, id)?
         .create_with_context(Alarms::default())
         .map_err(|error| verdict::creation(&error))?;
     let Err(error) = producer.init_transactions(config.limits.open_timeout()) else {

@@ -1,6 +1,6 @@
 //! The commands of Kafka's own tools that hints and findings print, ready to paste.
 
-use super::KafkaConfig;
+use super::{KafkaConfig, properties};
 
 /// Prints commands for one cluster and one user.
 pub(super) struct Commands<'a> {
@@ -15,53 +15,70 @@ impl<'a> Commands<'a> {
     /// `tool --bootstrap-server ...`, with a place for the administrator's own login where one is needed.
     fn tool(&self, name: &str) -> String {
         let brokers = &self.config.brokers;
-        let plain = matches!(
-            self.config.properties.get("security.protocol"),
-            None | Some("plaintext" | "PLAINTEXT")
-        );
-        if plain {
+        let protocol = self.config.properties.get("security.protocol");
+        if protocol.is_none_or(|protocol| protocol.eq_ignore_ascii_case("plaintext")) {
             format!("{name} --bootstrap-server {brokers}")
         } else {
             format!("{name} --bootstrap-server {brokers} --command-config admin.properties")
         }
     }
 
-    /// Whom the brokers see.
-    fn principal(&self) -> &str {
-        self.config
-            .properties
-            .get("sasl.username")
-            .unwrap_or("ANONYMOUS")
+    /// `--allow-principal` with whom the brokers see; a name that only they know is left to be filled in.
+    fn to_us(&self) -> String {
+        let settings = properties::publisher(self.config).ok();
+        let principal = settings.as_ref().and_then(|settings| settings.principal());
+        format!(
+            "--allow-principal 'User:{}'",
+            principal.unwrap_or("PRINCIPAL")
+        )
     }
 
-    /// Lets us write to, read and describe `topic`.
-    pub(super) fn allow_topic(&self, topic: &str) -> String {
+    fn allow(&self, operations: &[&str], resource: &str) -> String {
+        let operations: Vec<_> = operations
+            .iter()
+            .map(|operation| format!("--operation {operation}"))
+            .collect();
         format!(
-            "{} --add --allow-principal 'User:{}' --operation Write --operation Read \
-             --operation Describe --operation DescribeConfigs --topic '{topic}'",
+            "{} --add {} {} {resource}",
             self.tool("kafka-acls.sh"),
-            self.principal()
+            self.to_us(),
+            operations.join(" ")
         )
+    }
+
+    /// Lets us do with `topic` what a pipeline does: only the position is read back.
+    pub(super) fn allow_topic(&self, topic: &str) -> String {
+        let operations: &[&str] = match topic == self.config.position_topic() {
+            true => &["Write", "Read", "Describe", "DescribeConfigs"],
+            false => &["Write", "Describe", "DescribeConfigs"],
+        };
+        self.allow(operations, &format!("--topic '{topic}'"))
     }
 
     /// Lets us create `topic`.
     pub(super) fn allow_creating(&self, topic: &str) -> String {
-        format!(
-            "{} --add --allow-principal 'User:{}' --operation Create --topic '{topic}'",
-            self.tool("kafka-acls.sh"),
-            self.principal()
-        )
+        self.allow(&["Create"], &format!("--topic '{topic}'"))
+    }
+
+    /// Lets us delete `topic`.
+    pub(super) fn allow_deleting(&self, topic: &str) -> String {
+        self.allow(&["Delete"], &format!("--topic '{topic}'"))
     }
 
     /// Lets us publish in transactions under both of our ids.
     pub(super) fn allow_transactions(&self) -> String {
         let ids = self.config.transactional_ids();
+        let ids = ids.map(|id| format!("--transactional-id '{id}'"));
+        self.allow(&["Write", "Describe"], &ids.join(" "))
+    }
+
+    /// Gives our user a password.
+    pub(super) fn set_password(&self, mechanism: &str) -> String {
+        let user = self.config.properties.get("sasl.username");
         format!(
-            "{} --add --allow-principal 'User:{}' --operation Write --operation Describe \
-             --transactional-id {}",
-            self.tool("kafka-acls.sh"),
-            self.principal(),
-            ids.map(|id| format!("'{id}'")).join(" --transactional-id ")
+            "{} --alter --entity-type users --entity-name '{}' --add-config '{mechanism}=[password=...]'",
+            self.tool("kafka-configs.sh"),
+            user.unwrap_or_default()
         )
     }
 

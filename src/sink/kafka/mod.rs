@@ -10,11 +10,13 @@
 //! - `topics`: what topics should be; creating and comparing them
 //! - `check`: rights and settings, without writing anything
 //! - [`operator`]: what people do by hand: show or set the position, delete topics
-//! - `verdict`, `commands`, `alarms`: what an error means, what to do about it, what clients say aside
+//! - `verdict`, `admission`, `commands`, `alarms`: what an error means, who is not let in and why, what to do about
+//!   it, what clients say aside
 //!
 //! What is deliberately absent: retries (any error ends the sink's life and the pipeline opens a new one),
 //! a consumer group, and per-record acknowledgements.
 
+mod admission;
 mod alarms;
 mod check;
 mod commands;
@@ -34,6 +36,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use rowbridge_api::{Finding, Identity, State};
 
+pub use self::admission::LetIn;
 use self::position::{PositionRecord, Reader, Recorded};
 use self::producer::Names;
 use self::properties::Properties;
@@ -59,6 +62,8 @@ pub struct KafkaConfig {
     /// Longest record (key, value and headers) that the mapper lets through.
     pub max_record_bytes: usize,
     pub limits: KafkaLimits,
+    /// Shared by all that is made of this configuration and its clones.
+    pub let_in: LetIn,
 }
 
 /// How long the sink waits for the brokers.
@@ -214,6 +219,7 @@ impl KafkaSink {
             kafka_cluster,
             partitions_of_topics,
         };
+        config.let_in.note();
         Ok((life, recorded))
     }
 }

@@ -12,6 +12,7 @@ use rowbridge_api::Identity;
 use super::position::{self, PositionRecord, Reader, Recorded};
 use super::topics::{self, Admin};
 use super::turns::Turns;
+use super::verdict::{self, Right};
 use super::{KafkaConfig, Published, RecordedTime};
 use crate::sink::{Checkpoint, Progress, SinkError};
 
@@ -79,7 +80,7 @@ pub fn delete_topics(config: &KafkaConfig) -> Result<Vec<String>, SinkError> {
         match result {
             Ok(name) => deleted.push(name),
             Err((_, RDKafkaErrorCode::UnknownTopicOrPartition)) => {}
-            Err((name, code)) => return Err(super::verdict::of_topic(config, code, &name)),
+            Err((name, code)) => return Err(verdict::of_topic(config, Right::Delete, code, &name)),
         }
     }
     Ok(deleted)

@@ -13,10 +13,9 @@ use rdkafka::{Message as _, Offset, TopicPartitionList};
 use rowbridge_api::{Identity, Position, State};
 use serde::{Deserialize, Serialize};
 
-use super::KafkaConfig;
 use super::alarms::Alarms;
-use super::properties;
-use super::verdict;
+use super::verdict::{self, Right};
+use super::{KafkaConfig, admission, properties};
 use crate::sink::{Checkpoint, Cursor, Progress, SinkError};
 
 /// The record's key.
@@ -167,8 +166,12 @@ pub(super) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
+    /// Asks first with a link of our own, which can say what keeps us out.
     pub(super) fn connect(config: &'a KafkaConfig) -> Result<Self, SinkError> {
-        let consumer = properties::consumer(config)
+        let settings = properties::publisher(config)?;
+        rowbridge_kafka::greet(&settings, config.limits.open_timeout())
+            .map_err(|error| verdict::of_greeting(config, &error))?;
+        let consumer = properties::consumer(config)?
             .create_with_context(Alarms::default())
             .map_err(|error| verdict::creation(&error))?;
         Ok(Self { consumer, config })
@@ -203,7 +206,7 @@ impl<'a> Reader<'a> {
             Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
                 Ok(None)
             }
-            Some(code) => Err(verdict::of_topic(self.config, code, topic)),
+            Some(code) => Err(verdict::of_topic(self.config, Right::See, code, topic)),
         }
     }
 
@@ -229,15 +232,17 @@ impl<'a> Reader<'a> {
         }
         let (low, high) = self.watermarks(&topic)?;
         let mut window = WINDOW_OFFSETS;
-        let mut start = high;
-        while start > low {
-            start = high.saturating_sub(window).max(low);
+        loop {
+            // An empty topic is read too: only that shows whether we may.
+            let start = high.saturating_sub(window).max(low);
             window = window.saturating_mul(WINDOW_GROWTH);
             if let Some(value) = self.last_value(&topic, start)? {
                 return self.recorded(&value).map(Some);
             }
+            if start == low {
+                return Ok(None);
+            }
         }
-        Ok(None)
     }
 
     /// First offset and end of the position topic; waits for a leader while one is being elected.
@@ -258,6 +263,9 @@ impl<'a> Reader<'a> {
                         | Code::ReplicaNotAvailable
                 )
             );
+            if let Some(code @ Code::TopicAuthorizationFailed) = error.rdkafka_error_code() {
+                return Err(verdict::of_topic(self.config, Right::See, code, topic));
+            }
             if !electing || Instant::now() >= deadline {
                 return Err(self.failed(&format!("reading topic {topic}"), &error));
             }
@@ -311,12 +319,13 @@ impl<'a> Reader<'a> {
     fn tolerate(&self, what: &str, error: &KafkaError) -> Result<(), SinkError> {
         use RDKafkaErrorCode as Code;
         match error.rdkafka_error_code() {
-            Some(
-                Code::TopicAuthorizationFailed
-                | Code::UnknownTopicOrPartition
-                | Code::UnknownPartition
-                | Code::UnknownTopic,
-            ) => Err(self.failed(what, error)),
+            Some(code @ Code::TopicAuthorizationFailed) => {
+                let topic = self.config.position_topic();
+                Err(verdict::of_topic(self.config, Right::Read, code, &topic))
+            }
+            Some(Code::UnknownTopicOrPartition | Code::UnknownPartition | Code::UnknownTopic) => {
+                Err(self.failed(what, error))
+            }
             _ => Ok(()),
         }
     }
@@ -331,7 +340,7 @@ impl<'a> Reader<'a> {
     /// Whether the brokers let us in so far.
     fn admitted(&self) -> Result<(), SinkError> {
         match self.consumer.context().login() {
-            Some(reason) => Err(verdict::login(&reason)),
+            Some(reason) => Err(admission::reason(self.config, &reason)),
             None => Ok(()),
         }
     }
@@ -344,7 +353,7 @@ impl<'a> Reader<'a> {
     }
 
     fn unreachable(&self, what: &str) -> SinkError {
-        verdict::unreachable(&self.config.brokers, what, self.consumer.context())
+        verdict::unreachable(self.config, what, self.consumer.context())
     }
 }
 

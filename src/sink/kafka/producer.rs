@@ -6,7 +6,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use rowbridge_kafka::{CommitError, Error, Fields, HeaderName, Placement, Producer, Settings};
 
-use super::{KafkaConfig, RecordedTime, verdict};
+use super::verdict::{self, Right};
+use super::{KafkaConfig, RecordedTime};
 use crate::event::{Delivery, EncodedBatch, TopicId};
 use crate::sink::SinkError;
 
@@ -85,7 +86,7 @@ impl Transactions {
     ) -> Result<Self, SinkError> {
         let timeout = config.limits.open_timeout();
         let producer = Producer::fence(Arc::clone(settings), &id, &names.topics, timeout)
-            .map_err(|error| verdict::of_publishing(config, &id, &error))?;
+            .map_err(|error| verdict::of_publishing(config, &id, Right::See, &error))?;
         Ok(Self {
             producer,
             config: Arc::clone(config),
@@ -155,7 +156,7 @@ impl Transactions {
         if !matches!(error, Error::Refused { .. }) {
             self.stage = Stage::Abandoned;
         }
-        verdict::of_publishing(&self.config, &self.id, error)
+        verdict::of_publishing(&self.config, &self.id, Right::Write, error)
     }
 }
 

@@ -1,8 +1,8 @@
 //! librdkafka properties: the user's, checked, and ours, which the guarantee rests on.
 //!
 //! Everything is passed through but what would break exactly-once or contradict another key; those are
-//! refused by name with the reason. Secrets may come from a file (`"sasl.password_file" = "/run/..."`) and
-//! never show in `Debug` or in an error.
+//! refused by name with the reason. Secrets may come from a file (`"sasl.password_file" = "/run/..."`), which is
+//! read whenever a client is made, so that a rotated one is picked up. They never show in `Debug` or in an error.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,7 +15,7 @@ use rdkafka::error::KafkaError;
 
 use rowbridge_kafka::{SettingError, Settings};
 
-use super::{KafkaConfig, verdict};
+use super::{KafkaConfig, admission};
 use crate::sink::SinkError;
 
 /// Properties that may not be set, and why.
@@ -92,6 +92,8 @@ const SECRET: &[&str] = &[
     "ssl.keystore.password",
     "sasl.oauthbearer.config",
     "sasl.oauthbearer.client.secret",
+    "sasl.oauthbearer.assertion.private.key.passphrase",
+    "sasl.oauthbearer.assertion.private.key.pem",
 ];
 
 /// What a record batch of one record adds to key, value and headers, in bytes, generously.
@@ -105,8 +107,7 @@ pub struct PropertyProblem {
     pub reason: String,
 }
 
-/// The user's librdkafka properties, each one known, allowed and of the right type; secrets read from
-/// their files.
+/// The user's librdkafka properties, each one known, allowed and of the right type; secrets still in their files.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Properties(BTreeMap<String, String>);
 
@@ -126,49 +127,83 @@ impl fmt::Debug for Properties {
 }
 
 impl Properties {
-    /// Checks `given` and reads the files it names.
+    /// Checks `given`, without a look at the files it names.
     ///
     /// # Errors
-    /// Every property that is refused, unknown, of the wrong type, or whose file cannot be read.
+    /// Every property that is refused, unknown or of the wrong type.
     pub fn checked(given: &BTreeMap<String, String>) -> Result<Self, Vec<PropertyProblem>> {
-        let mut accepted = BTreeMap::new();
         let mut problems = Vec::new();
         for (name, value) in given {
-            let resolved = match secret_of_file(name) {
+            let judged = match secret_of_file(name) {
                 Some(secret) if given.contains_key(secret) => {
                     Err(format!("{secret} is given too; one of them must go"))
                 }
-                _ => resolve(name, value),
+                _ => judge(name, value),
             };
-            match resolved {
-                Ok((name, value)) => {
-                    accepted.insert(name, value);
-                }
-                Err(reason) => problems.push(PropertyProblem {
-                    name: name.clone(),
-                    reason,
-                }),
+            if let Err(reason) = judged {
+                let name = name.clone();
+                problems.push(PropertyProblem { name, reason });
             }
         }
-        if problems.is_empty()
-            && let Err(SettingError { name, problem }) =
-                Settings::of("", "", Duration::ZERO, &accepted)
-        {
-            problems.push(PropertyProblem {
-                name,
-                reason: problem,
-            });
-        }
         if problems.is_empty() {
-            Ok(Self(accepted))
-        } else {
-            Err(problems)
+            let known_later = given
+                .iter()
+                .map(|(name, value)| match secret_of_file(name) {
+                    Some(secret) => (secret.to_owned(), String::new()),
+                    None => (name.clone(), value.clone()),
+                });
+            if let Err(SettingError { name, problem }) = Settings::judge(&known_later.collect()) {
+                let reason = problem;
+                problems.push(PropertyProblem { name, reason });
+            }
+        }
+        match problems.is_empty() {
+            true => Ok(Self(given.clone())),
+            false => Err(problems),
         }
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)
     }
+
+    /// The properties as clients take them, each secret as its file holds it now.
+    fn unlocked(&self) -> Result<BTreeMap<String, String>, PropertyProblem> {
+        self.0
+            .iter()
+            .map(|(name, value)| match secret_of_file(name) {
+                None => Ok((name.clone(), value.clone())),
+                Some(secret) => match secret_in(value) {
+                    Ok(text) => Ok((secret.to_owned(), text)),
+                    Err(reason) => Err(PropertyProblem {
+                        name: name.clone(),
+                        reason,
+                    }),
+                },
+            })
+            .collect()
+    }
+}
+
+/// What the file at `path` holds, without the line end after it.
+fn secret_in(path: &str) -> Result<String, String> {
+    let text = fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))?;
+    match text.trim_end_matches(['\n', '\r']) {
+        "" => Err(format!("{path} is empty")),
+        secret => Ok(secret.to_owned()),
+    }
+}
+
+/// Whether the value of the property `name` is the path of a file or a folder.
+pub(crate) fn names_a_file(name: &str) -> bool {
+    const FILES: [&str; 5] = [
+        "ssl.ca.location",
+        "ssl.certificate.location",
+        "ssl.key.location",
+        "ssl.keystore.location",
+        "ssl.crl.location",
+    ];
+    FILES.contains(&name) || secret_of_file(name).is_some()
 }
 
 /// The secret property whose value is in the file that the property `name` names.
@@ -177,20 +212,18 @@ fn secret_of_file(name: &str) -> Option<&str> {
         .filter(|secret| SECRET.contains(secret))
 }
 
-/// The property that `name = value` sets, or why it sets none.
-fn resolve(name: &str, value: &str) -> Result<(String, String), String> {
+/// Why `name = value` cannot be set, if it cannot.
+fn judge(name: &str, value: &str) -> Result<(), String> {
     if let Some((_, reason)) = REFUSED.iter().find(|(names, _)| names.contains(&name)) {
         return Err((*reason).to_owned());
     }
-    if let Some(secret) = secret_of_file(name) {
-        let text = fs::read_to_string(value).map_err(|error| format!("{value}: {error}"))?;
-        let text = text.trim_end_matches(['\n', '\r']).to_owned();
-        return Ok((secret.to_owned(), text));
+    if secret_of_file(name).is_some() {
+        return Ok(());
     }
     let mut alone = ClientConfig::new();
     alone.set(name, value);
     match alone.create_native_config() {
-        Ok(_) => Ok((name.to_owned(), value.to_owned())),
+        Ok(_) => Ok(()),
         Err(error) => Err(config_problem(name, value, error)),
     }
 }
@@ -215,7 +248,7 @@ fn config_problem(name: &str, value: &str, error: KafkaError) -> String {
 }
 
 /// What every client of ours has in common.
-fn client(config: &KafkaConfig) -> ClientConfig {
+fn client(config: &KafkaConfig) -> Result<ClientConfig, SinkError> {
     let mut client = ClientConfig::new();
     client
         .set_log_level(RDKafkaLogLevel::Info)
@@ -225,18 +258,23 @@ fn client(config: &KafkaConfig) -> ClientConfig {
         // A broker that restarts is back in seconds; waiting longer than that for it helps nobody.
         .set("reconnect.backoff.ms", "50")
         .set("reconnect.backoff.max.ms", "1000");
-    for (name, value) in &config.properties.0 {
+    for (name, value) in unlocked(config)? {
         client.set(name, value);
     }
     client
         .set("bootstrap.servers", &config.brokers)
         .set("allow.auto.create.topics", "false");
-    client
+    Ok(client)
+}
+
+fn unlocked(config: &KafkaConfig) -> Result<BTreeMap<String, String>, SinkError> {
+    let unlocked = config.properties.unlocked();
+    unlocked.map_err(|problem| admission::property(config, &problem))
 }
 
 /// The client that reads the position and describes topics.
-pub(super) fn consumer(config: &KafkaConfig) -> ClientConfig {
-    let mut client = client(config);
+pub(super) fn consumer(config: &KafkaConfig) -> Result<ClientConfig, SinkError> {
+    let mut client = client(config)?;
     client
         // Never joined: librdkafka wants a name before it lets a consumer be assigned.
         .set("group.id", format!("rowbridge.{}", config.pipeline))
@@ -245,11 +283,11 @@ pub(super) fn consumer(config: &KafkaConfig) -> ClientConfig {
         .set("enable.partition.eof", "true")
         .set("auto.offset.reset", "earliest")
         .set("fetch.wait.max.ms", "10");
-    client
+    Ok(client)
 }
 
 /// The client that creates, describes and deletes topics.
-pub(super) fn admin(config: &KafkaConfig) -> ClientConfig {
+pub(super) fn admin(config: &KafkaConfig) -> Result<ClientConfig, SinkError> {
     client(config)
 }
 
@@ -257,22 +295,26 @@ pub(super) fn admin(config: &KafkaConfig) -> ClientConfig {
 /// logging in and the form of record batches, as [`Settings`] follows them.
 ///
 /// # Errors
-/// A file that a property names has changed since [`Properties::checked`] and cannot be used any more.
+/// A file that a property names cannot be read, or holds what it should not.
 pub(super) fn publisher(config: &KafkaConfig) -> Result<Settings, SinkError> {
     let transaction_timeout = Duration::from_millis(config.limits.transaction_timeout_ms);
     let client_id = format!("rowbridge-{}", config.pipeline);
+    let properties = unlocked(config)?;
     Settings::of(
         &config.brokers,
         &client_id,
         transaction_timeout,
-        &config.properties.0,
+        &properties,
     )
-    .map_err(|error| verdict::of_setting(&error))
+    .map_err(|SettingError { name, problem }| {
+        let reason = problem;
+        admission::property(config, &PropertyProblem { name, reason })
+    })
 }
 
 /// The producer that asks for the right to write, see [`super::check`].
-pub(super) fn write_probe(config: &KafkaConfig) -> ClientConfig {
-    let mut probe = client(config);
+pub(super) fn write_probe(config: &KafkaConfig) -> Result<ClientConfig, SinkError> {
+    let mut probe = client(config)?;
     probe
         .set("acks", "2")
         .set("enable.idempotence", "false")
@@ -281,21 +323,23 @@ pub(super) fn write_probe(config: &KafkaConfig) -> ClientConfig {
             "message.timeout.ms",
             config.limits.open_timeout_ms.to_string(),
         );
-    probe
+    Ok(probe)
 }
 
 /// The producer that asks for the right to a transactional id, see [`super::check`].
-pub(super) fn transaction_probe(config: &KafkaConfig, transactional_id: &str) -> ClientConfig {
-    let mut probe = client(config);
+pub(super) fn transaction_probe(
+    config: &KafkaConfig,
+    transactional_id: &str,
+) -> Result<ClientConfig, SinkError> {
+    let mut probe = client(config)?;
     probe
         .set("transactional.id", transactional_id)
         .set("transaction.timeout.ms", i32::MAX.to_string());
-    probe
+    Ok(probe)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write as _;
 
     use super::*;
 
@@ -341,34 +385,57 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_comes_from_its_file_and_is_never_shown() {
-        let mut file = tempfile::NamedTempFile::new().unwrap();
-        writeln!(file, "hunter2").unwrap();
+    fn a_secret_is_read_from_its_file_each_time_and_never_shown() {
+        let file = tempfile::NamedTempFile::new().unwrap();
         let path = file.path().to_str().unwrap();
         let properties = Properties::checked(&given(&[
             ("sasl.password_file", path),
             ("sasl.username", "app"),
         ]))
         .unwrap();
-        assert_eq!(properties.get("sasl.password"), Some("hunter2"));
+        for password in ["hunter2", "hunter3"] {
+            fs::write(path, format!("{password}\n")).unwrap();
+            let unlocked = properties.unlocked().unwrap();
+            assert_eq!(unlocked["sasl.password"], password);
+            assert!(!unlocked.contains_key("sasl.password_file"));
+        }
         let shown = format!("{properties:?}");
         assert!(
-            !shown.contains("hunter2") && shown.contains("app"),
+            !shown.contains("hunter") && shown.contains("app"),
             "{shown}"
         );
+        fs::write(path, "\n").unwrap();
+        let problem = properties.unlocked().unwrap_err();
+        assert!(problem.to_string().ends_with("is empty"), "{problem}");
     }
 
     #[test]
-    fn a_secret_given_twice_or_from_a_missing_file_is_a_problem() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        let path = file.path().to_str().unwrap();
-        let twice = given(&[("sasl.password", "hunter2"), ("sasl.password_file", path)]);
+    fn a_secret_given_in_place_is_never_shown() {
+        for name in SECRET {
+            let properties = Properties(given(&[(name, "hunter2")]));
+            assert!(!format!("{properties:?}").contains("hunter2"), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_secret_given_twice_is_a_problem() {
+        let twice = given(&[("sasl.password", "hunter2"), ("sasl.password_file", "x")]);
         let problems = Properties::checked(&twice).unwrap_err();
         assert_eq!(problems.len(), 1, "{problems:?}");
         assert!(!problems[0].to_string().contains("hunter2"));
+    }
 
-        let missing = given(&[("ssl.key.pem_file", "/nonexistent/key.pem")]);
-        let problems = Properties::checked(&missing).unwrap_err();
-        assert!(problems[0].reason.contains("/nonexistent/key.pem"));
+    #[test]
+    fn files_are_not_looked_at_before_they_are_needed() {
+        let properties = Properties::checked(&given(&[
+            ("security.protocol", "SASL_SSL"),
+            ("sasl.mechanism", "SCRAM-SHA-512"),
+            ("sasl.username", "app"),
+            ("sasl.password_file", "/nonexistent/password"),
+            ("ssl.ca.location", "/nonexistent/ca.pem"),
+        ]))
+        .unwrap();
+        let problem = properties.unlocked().unwrap_err().to_string();
+        assert!(problem.contains("/nonexistent/password"), "{problem}");
     }
 }

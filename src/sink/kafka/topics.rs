@@ -10,9 +10,11 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rowbridge_api::{Finding, Severity, State};
 
 use super::alarms::Alarms;
+use super::check::refusal_as_finding;
 use super::commands::Commands;
 use super::position::Reader;
-use super::{KafkaConfig, Published, properties, verdict};
+use super::verdict::{self, Right};
+use super::{KafkaConfig, Published, properties};
 use crate::mapping::{Cleanup, Topic};
 use crate::sink::SinkError;
 
@@ -130,7 +132,7 @@ pub(super) struct Admin<'a> {
 
 impl<'a> Admin<'a> {
     pub(super) fn connect(config: &'a KafkaConfig) -> Result<Self, SinkError> {
-        let client = properties::admin(config)
+        let client = properties::admin(config)?
             .create_with_context(Alarms::default())
             .map_err(|error| verdict::creation(&error))?;
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -180,12 +182,16 @@ impl<'a> Admin<'a> {
             .block_on(self.client.describe_configs([&resource], &self.options()))
             .map_err(|error| self.failed("describing topics", &error))?;
         match described.into_iter().next() {
+            // The client drops the broker's refusal; a topic always has settings.
+            Some(Ok(resource)) if resource.entries.is_empty() => {
+                Err(verdict::no_right(self.config, Right::Describe, topic))
+            }
             Some(Ok(resource)) => Ok(resource
                 .entries
                 .into_iter()
                 .filter_map(|entry| Some((entry.name, entry.value?)))
                 .collect()),
-            Some(Err(code)) => Err(verdict::of_topic(self.config, code, topic)),
+            Some(Err(code)) => Err(verdict::of_topic(self.config, Right::Describe, code, topic)),
             None => Ok(Settings::new()),
         }
     }
@@ -254,6 +260,11 @@ fn create(config: &KafkaConfig, missing: &[&Wanted]) -> Result<(), SinkError> {
             Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {
                 tracing::info!(topic = topic.name, "topic created");
             }
+            Err((
+                name,
+                RDKafkaErrorCode::TopicAuthorizationFailed
+                | RDKafkaErrorCode::ClusterAuthorizationFailed,
+            )) => return Err(verdict::no_right(config, Right::Create, &name)),
             Err((name, code)) => {
                 return Err(refused(
                     format!("topic {name} could not be created: {code}"),
@@ -297,8 +308,8 @@ pub(super) fn compare(
                 findings.extend(missing(admin, &commands, config, &wanted)?);
                 continue;
             }
-            Err(SinkError::Refused { .. }) => {
-                findings.push(invisible(&commands, config, &wanted.name));
+            Err(refused @ SinkError::Refused { .. }) => {
+                findings.push(refusal_as_finding(refused)?);
                 continue;
             }
             Err(error) => return Err(error),
@@ -308,34 +319,14 @@ pub(super) fn compare(
             Ok(settings) => {
                 findings.extend(setting_findings(&commands, config, &wanted, &settings));
             }
-            Err(SinkError::Refused { problem, hint, .. }) => findings.push(Finding {
+            Err(refused @ SinkError::Refused { .. }) => findings.push(Finding {
                 severity: Severity::Warning,
-                problem: format!(
-                    "the settings of topic {} cannot be read: {problem}",
-                    wanted.name
-                ),
-                fix: hint,
-                cost: None,
+                ..refusal_as_finding(refused)?
             }),
             Err(error) => return Err(error),
         }
     }
     Ok(findings)
-}
-
-/// A topic that may not even be described: it may exist or not.
-fn invisible(commands: &Commands<'_>, config: &KafkaConfig, topic: &str) -> Finding {
-    let allow = commands.allow_topic(topic);
-    Finding {
-        severity: Severity::Error,
-        problem: format!("no right to use topic {topic}"),
-        fix: if config.create_topics {
-            format!("{}\n{allow}", commands.allow_creating(topic))
-        } else {
-            allow
-        },
-        cost: None,
-    }
 }
 
 /// What a missing topic means: nothing if `run` will create it.
@@ -360,7 +351,7 @@ fn missing(
     Ok(match judged {
         Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => Some(Finding {
             severity: Severity::Error,
-            problem: format!("topic {name} exists, but there is no right to describe it"),
+            problem: format!("no right to see topic {name}, which exists"),
             fix: commands.allow_topic(name),
             cost: None,
         }),
@@ -370,9 +361,7 @@ fn missing(
             | RDKafkaErrorCode::ClusterAuthorizationFailed,
         ))) => Some(Finding {
             severity: Severity::Error,
-            problem: format!(
-                "topic {name} is missing or may not be seen, and there is no right to create it"
-            ),
+            problem: format!("no right to create topic {name}, which is missing"),
             fix: format!(
                 "{}\n{}",
                 commands.allow_creating(name),

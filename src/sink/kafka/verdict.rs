@@ -3,11 +3,11 @@
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::types::RDKafkaRespErr;
 use rowbridge_api::State;
-use rowbridge_kafka::{Code, Error, SettingError};
+use rowbridge_kafka::{Code, Error};
 
-use super::KafkaConfig;
 use super::alarms::Alarms;
 use super::commands::Commands;
+use super::{KafkaConfig, admission};
 use crate::sink::SinkError;
 
 fn invalid(problem: String, hint: impl Into<String>) -> SinkError {
@@ -35,19 +35,11 @@ pub(super) fn creation(error: &KafkaError) -> SinkError {
     )
 }
 
-/// A broker answered and did not let us in.
-pub(super) fn login(reason: &str) -> SinkError {
-    invalid(
-        format!("the Kafka brokers refuse the connection: {reason}"),
-        "compare security.protocol, sasl.mechanism, sasl.username, sasl.password and ssl.ca.location \
-         in [sink.kafka.properties] with the listener of the brokers",
-    )
-}
-
 /// No broker did what was asked in time.
-pub(super) fn unreachable(brokers: &str, what: &str, alarms: &Alarms) -> SinkError {
+pub(super) fn unreachable(config: &KafkaConfig, what: &str, alarms: &Alarms) -> SinkError {
+    let brokers = &config.brokers;
     match (alarms.login(), alarms.link()) {
-        (Some(reason), _) => login(&reason),
+        (Some(reason), _) => admission::reason(config, &reason),
         (None, Some(link)) => transient(format!("Kafka at {brokers}: {what}: {link}")),
         (None, None) => transient(format!("Kafka at {brokers}: {what} in time")),
     }
@@ -64,18 +56,14 @@ pub(super) fn of_call(
     let link = alarms.link();
     match error.rdkafka_error_code() {
         Some(Code::Authentication | Code::SaslAuthenticationFailed | Code::SSL) => {
-            login(&error.to_string())
+            admission::reason(config, &error.to_string())
         }
-        Some(Code::TopicAuthorizationFailed) => invalid(
-            format!("{what}: the broker does not allow it"),
-            Commands::of(config).allow_topic("TOPIC"),
-        ),
         Some(
             Code::OperationTimedOut
             | Code::BrokerTransportFailure
             | Code::AllBrokersDown
             | Code::Resolve,
-        ) => unreachable(&config.brokers, what, alarms),
+        ) => unreachable(config, what, alarms),
         _ => transient(match link {
             Some(link) => format!("{what}: {error} ({link})"),
             None => format!("{what}: {error}"),
@@ -83,15 +71,52 @@ pub(super) fn of_call(
     }
 }
 
-/// A topic cannot be used, or a record for it was given up.
-pub(super) fn of_topic(config: &KafkaConfig, code: RDKafkaErrorCode, topic: &str) -> SinkError {
+/// What one may be allowed to do with a topic. Brokers only say that something was not allowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Right {
+    See,
+    Read,
+    Write,
+    Create,
+    Delete,
+    /// Of its settings.
+    Describe,
+}
+
+/// A right is missing.
+pub(super) fn no_right(config: &KafkaConfig, right: Right, topic: &str) -> SinkError {
+    let commands = Commands::of(config);
+    let (what, hint) = match right {
+        // Who may not see a topic is not told whether it exists.
+        Right::See if config.create_topics => (
+            "see",
+            format!(
+                "{}\n{}",
+                commands.allow_creating(topic),
+                commands.allow_topic(topic)
+            ),
+        ),
+        Right::See => ("see", commands.allow_topic(topic)),
+        Right::Read => ("read", commands.allow_topic(topic)),
+        Right::Write => ("write to", commands.allow_topic(topic)),
+        Right::Describe => ("read the settings of", commands.allow_topic(topic)),
+        Right::Create => ("create", commands.allow_creating(topic)),
+        Right::Delete => ("delete", commands.allow_deleting(topic)),
+    };
+    invalid(format!("no right to {what} topic {topic}"), hint)
+}
+
+/// A topic cannot be used, or a record for it was given up; `right` is what was made use of.
+pub(super) fn of_topic(
+    config: &KafkaConfig,
+    right: Right,
+    code: RDKafkaErrorCode,
+    topic: &str,
+) -> SinkError {
     use RDKafkaErrorCode as Code;
     let commands = Commands::of(config);
     match code {
-        Code::TopicAuthorizationFailed => invalid(
-            format!("no right to use topic {topic}"),
-            commands.allow_topic(topic),
-        ),
+        Code::TopicAuthorizationFailed => no_right(config, right, topic),
         Code::MessageSizeTooLarge => invalid(
             format!("a record is longer than topic {topic} takes"),
             format!(
@@ -133,13 +158,6 @@ pub(super) fn of_transaction(
             format!("{what}: no right to use the transactional id {id}"),
             Commands::of(config).allow_transactions(),
         ),
-        Some(Code::ClusterAuthorizationFailed) => invalid(
-            format!("{what}: no right to write to any topic"),
-            config
-                .topics_of_its_own()
-                .map(|topic| Commands::of(config).allow_topic(&topic))
-                .join("\n"),
-        ),
         Some(Code::InvalidTransactionTimeout) => invalid(
             format!(
                 "{what}: transactions of {} ms are longer than the brokers allow",
@@ -151,21 +169,23 @@ pub(super) fn of_transaction(
     }
 }
 
-/// The publisher cannot follow a property.
-pub(super) fn of_setting(error: &SettingError) -> SinkError {
-    invalid(
-        format!(
-            "sink.kafka.properties.\"{}\": {}",
-            error.name, error.problem
-        ),
-        "correct [sink.kafka.properties]; docs/configuration.md lists what may be set",
-    )
+/// No broker let us in.
+pub(super) fn of_greeting(config: &KafkaConfig, error: &Error) -> SinkError {
+    match error {
+        Error::Login { peer, why } => admission::barred(config, peer, why),
+        other => transient(format!("Kafka at {other}")),
+    }
 }
 
-/// Publishing under the transactional id `id` failed, with nothing known to be visible.
-pub(super) fn of_publishing(config: &KafkaConfig, id: &str, error: &Error) -> SinkError {
+/// Publishing under the transactional id `id` failed, with nothing known to be visible; `right` is what was made use of.
+pub(super) fn of_publishing(
+    config: &KafkaConfig,
+    id: &str,
+    right: Right,
+    error: &Error,
+) -> SinkError {
     let (what, code, topic) = match error {
-        Error::Login { problem, .. } => return login(problem),
+        Error::Login { peer, why } => return admission::barred(config, peer, why),
         Error::Link { .. } | Error::Late { .. } | Error::Protocol { .. } => {
             return transient(format!("Kafka at {error}"));
         }
@@ -173,7 +193,7 @@ pub(super) fn of_publishing(config: &KafkaConfig, id: &str, error: &Error) -> Si
     };
     match (code, topic) {
         (Code::RecordListTooLarge, Some(topic)) => {
-            of_topic(config, RDKafkaErrorCode::MessageSizeTooLarge, topic)
+            of_topic(config, right, RDKafkaErrorCode::MessageSizeTooLarge, topic)
         }
         (
             Code::TopicAuthorizationFailed
@@ -181,7 +201,7 @@ pub(super) fn of_publishing(config: &KafkaConfig, id: &str, error: &Error) -> Si
             | Code::InvalidRecord
             | Code::PolicyViolation,
             Some(topic),
-        ) => of_topic(config, as_librdkafka(code), topic),
+        ) => of_topic(config, right, as_librdkafka(code), topic),
         _ if topic.is_some() && !is_fencing(code) => transient(error.to_string()),
         _ => {
             let error = KafkaError::Global(as_librdkafka(code));
@@ -193,7 +213,9 @@ pub(super) fn of_publishing(config: &KafkaConfig, id: &str, error: &Error) -> Si
 /// A commit that was asked for did not come back with success.
 pub(super) fn of_commit(config: &KafkaConfig, id: &str, error: &Error) -> SinkError {
     match error {
-        Error::Refused { code, .. } if is_fencing(*code) => of_publishing(config, id, error),
+        Error::Refused { code, .. } if is_fencing(*code) => {
+            of_publishing(config, id, Right::Write, error)
+        }
         _ => SinkError::Ambiguous {
             problem: error.to_string(),
         },

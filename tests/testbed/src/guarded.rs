@@ -12,6 +12,8 @@ use crate::postgres::Postgres;
 
 const RELOAD_DEADLINE: Duration = Duration::from_secs(10);
 const RELOAD_POLL: Duration = Duration::from_millis(20);
+/// The mechanisms by which a guarded broker knows its users, beside PLAIN.
+const SCRAM: [&str; 2] = ["SCRAM-SHA-512", "SCRAM-SHA-256"];
 
 impl Postgres {
     /// Writes a file into the data folder, where settings find it by its bare name; only the server may read it.
@@ -78,7 +80,7 @@ pub struct KafkaGuard {
 
 impl KafkaGuard {
     /// A broker that shows `server`, believes client certificates of `trusted`, and knows these users and passwords by
-    /// SCRAM-SHA-512. Nobody has any right but `admin` and whoever comes by the plain listener.
+    /// SCRAM and PLAIN. Nobody has any right but `admin` and whoever comes by the plain listener.
     #[must_use]
     pub fn new(server: Issued, trusted: &Authority, users: &[(&str, &str)]) -> Self {
         let users = users
@@ -107,23 +109,41 @@ impl KafkaGuard {
     /// The lines of server.properties for the listeners SASL_SSL and SSL; the stores lie in `dir`.
     pub(crate) fn properties(&self, dir: &Path) -> String {
         let dir = dir.display();
-        format!(
+        let modules = "org.apache.kafka.common.security";
+        let mut plain = format!("{modules}.plain.PlainLoginModule required");
+        for (name, password) in &self.users {
+            plain += &format!(" user_{name}=\"{password}\"");
+        }
+        let jaas = "listener.name.sasl_ssl";
+        let mut text = format!("{jaas}.plain.sasl.jaas.config={plain};\n");
+        for mechanism in SCRAM {
+            let mechanism = mechanism.to_lowercase();
+            text += &format!(
+                "{jaas}.{mechanism}.sasl.jaas.config={modules}.scram.ScramLoginModule required;\n"
+            );
+        }
+        text + &format!(
             "ssl.keystore.type=PEM\nssl.keystore.location={dir}/server.pem\n\
              ssl.truststore.type=PEM\nssl.truststore.location={dir}/trusted.pem\n\
              listener.name.ssl.ssl.client.auth=required\n\
-             sasl.enabled.mechanisms=SCRAM-SHA-512\n\
-             listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;\n\
+             sasl.enabled.mechanisms={},PLAIN\n\
              authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer\n\
-             super.users=User:ANONYMOUS;User:admin;User:CN=admin\n"
+             super.users=User:ANONYMOUS;User:admin;User:CN=admin\n",
+            SCRAM.join(",")
         )
     }
 
     /// The arguments of StorageTool that make the users known before the first start (KIP-900).
     pub(crate) fn format_arguments(&self) -> Vec<String> {
-        let of = |(name, password): &(String, String)| {
-            let user = format!("SCRAM-SHA-512=[name={name},iterations=4096,password={password}]");
-            ["--add-scram".to_owned(), user]
-        };
-        self.users.iter().flat_map(of).collect()
+        let mut arguments = Vec::new();
+        for (name, password) in &self.users {
+            for mechanism in SCRAM {
+                arguments.push("--add-scram".to_owned());
+                arguments.push(format!(
+                    "{mechanism}=[name={name},iterations=4096,password={password}]"
+                ));
+            }
+        }
+        arguments
     }
 }
