@@ -53,6 +53,17 @@ const COMMON_TYPES: &[&str] = &[
     "oid",
     "hstore",
     "row",
+    "string",
+    "int32",
+    "int64",
+    "double",
+    "decimal128",
+    "datetime",
+    "objectid",
+    "binary",
+    "document",
+    "array",
+    "bson",
 ];
 
 pub(super) fn read(root: &Table<'_>) -> Vec<SchemaTable> {
