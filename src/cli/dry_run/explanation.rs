@@ -23,9 +23,9 @@ pub(super) fn text(
     if outcomes.is_empty() {
         text.push_str("    no rule reads this table\n");
     }
-    let lines: Vec<usize> = mapping.rule_infos().map(|rule| rule.line).collect();
     for outcome in outcomes {
-        let name = format!("{} (line {})", outcome.event_type, lines[outcome.rule]);
+        let line = mapping.line(outcome.rule).unwrap_or_default();
+        let name = format!("{} (line {line})", outcome.event_type);
         // Writing to a string cannot fail.
         let _ = match &outcome.outcome {
             Outcome::Fired(1) => writeln!(text, "    fired        {name}"),
@@ -33,6 +33,7 @@ pub(super) fn text(
             Outcome::NotFired(reason) => {
                 writeln!(text, "    not fired    {name}: {}", one_line(reason))
             }
+            Outcome::Passed(reason) => writeln!(text, "    passed       {name}: {reason}"),
             Outcome::Quarantined(reason) => {
                 writeln!(text, "    quarantined  {name}: {}", one_line(reason))
             }
