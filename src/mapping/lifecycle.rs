@@ -65,7 +65,7 @@ pub(super) struct State {
 /// What a change does to the state of its row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// The same state as before, or none before and after; also a delete, which ends the entity.
+    /// The same state as before.
     Stays,
     /// A row with a state where there was none.
     Enters(Named),
@@ -73,8 +73,10 @@ pub(super) enum Step {
         from: Named,
         to: Named,
     },
-    /// The state was set to null.
-    Leaves,
+    /// Null: the row has no state, or none any more.
+    NoState,
+    /// The row is gone, and the entity has ended.
+    Ends,
 }
 
 /// A state as the mapping sees it.
@@ -124,7 +126,7 @@ impl Lifecycle {
     /// Rows that were there before the stream began take their state unchecked.
     fn allows(&self, step: Step, op: Op) -> bool {
         match step {
-            Step::Stays | Step::Leaves => true,
+            Step::Stays | Step::NoState | Step::Ends => true,
             Step::Enters(_) if op == Op::Read => true,
             Step::Enters(Named::Known(state)) => self.start.contains(&state),
             Step::Moves {
@@ -146,7 +148,8 @@ impl Lifecycle {
             Step::Stays => format!("{column} is the same"),
             Step::Enters(to) => format!("created as {}", name(to)),
             Step::Moves { from, to } => format!("{} to {}", name(from), name(to)),
-            Step::Leaves => format!("{column} is set to null"),
+            Step::NoState => format!("{column} is null"),
+            Step::Ends => "the row is gone".to_owned(),
         }
     }
 
@@ -195,10 +198,10 @@ impl<'a> Context<'a> {
 
     fn step_of(&self, lifecycle: &'a Lifecycle) -> Result<Step, Fault> {
         Ok(match self.change.op {
-            Op::Delete | Op::Truncate => Step::Stays,
+            Op::Delete | Op::Truncate => Step::Ends,
             Op::Insert | Op::Read => match self.state(lifecycle, Side::After)? {
                 Some(to) => Step::Enters(to),
-                None => Step::Stays,
+                None => Step::NoState,
             },
             Op::Update if !self.changed(&lifecycle.state)? => Step::Stays,
             Op::Update => {
@@ -206,8 +209,7 @@ impl<'a> Context<'a> {
                 match (before, self.state(lifecycle, Side::After)?) {
                     (Some(from), Some(to)) => Step::Moves { from, to },
                     (None, Some(to)) => Step::Enters(to),
-                    (Some(_), None) => Step::Leaves,
-                    (None, None) => Step::Stays,
+                    (_, None) => Step::NoState,
                 }
             }
         })

@@ -42,7 +42,7 @@ fn bench() -> Bench {
     Bench::new(&format!("{TRIP}{EVENTS}"))
 }
 
-fn status(state: C<'_>) -> Vec<(&'static str, C<'_>)> {
+fn status<'a>(state: C<'a>) -> Vec<(&'a str, C<'a>)> {
     with(&[("status", state)])
 }
 
@@ -303,8 +303,32 @@ fn explanations_say_why_a_transition_fired_or_not() {
         });
         lines.collect::<Vec<_>>().join("\n")
     };
-    insta::assert_snapshot!(explained(V("OPEN"), V("CHECKED_IN")), @"");
-    insta::assert_snapshot!(explained(V("OPEN"), V("secret")), @"");
-    insta::assert_snapshot!(explained(V("OPEN"), V("OPEN")), @"");
-    insta::assert_snapshot!(explained(V("OPEN"), Null), @"");
+    insta::assert_snapshot!(explained(V("OPEN"), V("CHECKED_IN")), @"
+    lifecycle trip passed: OPEN to CHECKED_IN
+    Opened not: transition: OPEN to CHECKED_IN, rule wants created as OPEN
+    CheckedIn fired
+    Left not: transition: OPEN to CHECKED_IN, rule wants OPEN or CHECKED_IN to BOARDED or FLOWN
+    FareChanged not: changed: fare is the same
+    ");
+    insta::assert_snapshot!(explained(V("OPEN"), V("secret")), @"
+    lifecycle trip quarantined: OPEN to a state that the mapping does not name is not declared
+    Opened not: transition: OPEN to a state that the mapping does not name, rule wants created as OPEN
+    CheckedIn not: transition: OPEN to a state that the mapping does not name, rule wants OPEN to CHECKED_IN
+    Left not: transition: OPEN to a state that the mapping does not name, rule wants OPEN or CHECKED_IN to BOARDED or FLOWN
+    FareChanged not: changed: fare is the same
+    ");
+    insta::assert_snapshot!(explained(V("OPEN"), V("OPEN")), @"
+    lifecycle trip passed: status is the same
+    Opened not: transition: status is the same, rule wants created as OPEN
+    CheckedIn not: transition: status is the same, rule wants OPEN to CHECKED_IN
+    Left not: transition: status is the same, rule wants OPEN or CHECKED_IN to BOARDED or FLOWN
+    FareChanged not: changed: fare is the same
+    ");
+    insta::assert_snapshot!(explained(V("OPEN"), Null), @"
+    lifecycle trip passed: status is null
+    Opened not: transition: status is null, rule wants created as OPEN
+    CheckedIn not: transition: status is null, rule wants OPEN to CHECKED_IN
+    Left not: transition: status is null, rule wants OPEN or CHECKED_IN to BOARDED or FLOWN
+    FareChanged not: changed: fare is the same
+    ");
 }
