@@ -175,6 +175,17 @@ impl<'a> Context<'a> {
             .map_err(|_| Fault::new(format!("{} is not valid JSON", self.name(side, slot))))
     }
 
+    /// Which change it is, for messages: `update of public.segments number 3 in transaction 0/16B374D848`.
+    pub(super) fn place(&self) -> String {
+        format!(
+            "{} of {} number {} in transaction {}",
+            self.change.op.as_str(),
+            self.bound.shape.table,
+            self.change.ordinal,
+            self.tx.position
+        )
+    }
+
     #[cold]
     fn unavailable(&self, side: Side, slot: u16) -> Fault {
         Fault::new(format!(

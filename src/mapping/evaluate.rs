@@ -12,7 +12,9 @@ use super::fault::{Fault, FaultKind};
 use super::file::OnError;
 use super::file::event::Quantifier;
 use super::judge::order;
-use super::rule::{Changed, Rule, Side};
+use super::lifecycle::Step;
+use super::quarantine::Failed;
+use super::rule::{Changed, Only, Rule, Side, Table};
 use super::{Mapping, Stamp, Stop};
 use crate::event::EncodedBatch;
 
@@ -37,6 +39,8 @@ const OPERATIONS: usize = 5;
 pub(super) struct Scratch {
     /// Per watched place of the table: whether it changed, if asked before.
     changed: Vec<Option<bool>>,
+    /// Per lifecycle of the table: what the change does to the state, if asked before.
+    pub(super) steps: Vec<Option<Step>>,
     /// Type numbers of the events that fired, for the n-th occurrence.
     types: Vec<u16>,
 }
@@ -47,6 +51,8 @@ pub(super) enum Verdict {
     Fires,
     /// `changed`: the first column that is the same (for *any of*: all are).
     Unchanged,
+    /// `transition`: the change makes another one, or none.
+    NoTransition,
     /// Number of the `only`.
     NotIn(usize),
     /// Number of the `when`.
@@ -160,12 +166,13 @@ impl Evaluator {
             return Ok(());
         };
         let candidates = &self.candidates[table][change.op as usize];
-        if candidates.is_empty() {
+        let mapping = &*self.mapping;
+        if candidates.is_empty() && mapping.tables[table].lifecycles.is_empty() {
             return Ok(());
         }
-        let mapping = &*self.mapping;
         let context = context(mapping, table, bound, &self.stamp, batch, tx, change);
-        scratch.start(context.table.watched.len());
+        scratch.start(context.table);
+        context.follow(mapping.on_error, scratch, batch, out)?;
         let mut index = 0;
         for &number in candidates {
             let rule = &mapping.rules[usize::from(number)];
@@ -192,7 +199,14 @@ impl Evaluator {
                 if fault.kind != FaultKind::Check && mapping.on_error == OnError::Stop {
                     return Err(bad_record(&context, rule, &fault));
                 }
-                context.quarantine(rule, number, &fault, batch, out);
+                let failed = Failed {
+                    rule: &rule.event_type,
+                    number,
+                    key: Some(&rule.key),
+                    kind: fault.kind,
+                    error: &fault.problem,
+                };
+                context.quarantine(&failed, batch, out);
             }
         }
         Ok(())
@@ -275,9 +289,11 @@ pub(super) fn context<'a>(
 
 impl Scratch {
     /// Forgets the last change.
-    pub(super) fn start(&mut self, watched: usize) {
+    pub(super) fn start(&mut self, table: &Table) {
         self.changed.clear();
-        self.changed.resize(watched, None);
+        self.changed.resize(table.watched.len(), None);
+        self.steps.clear();
+        self.steps.resize(table.lifecycles.len(), None);
         self.types.clear();
     }
 
@@ -304,15 +320,13 @@ impl<'a> Context<'a> {
         {
             return Ok(Verdict::Unchanged);
         }
-        for (number, only) in rule.only.iter().enumerate() {
-            let found = self.read(&only.place)?;
-            let mut listed = false;
-            for value in &only.values {
-                listed |= order(&found, &value.found())?.is_some_and(std::cmp::Ordering::is_eq);
-            }
-            if !listed {
-                return Ok(Verdict::NotIn(number));
-            }
+        if let Some(transition) = &rule.transition
+            && !transition.is(self.step(transition.lifecycle, scratch)?)
+        {
+            return Ok(Verdict::NoTransition);
+        }
+        if let Some(only) = self.not_in(&rule.only)? {
+            return Ok(Verdict::NotIn(only));
         }
         for (number, guard) in rule.when.iter().enumerate() {
             if !self.holds(&guard.condition)? {
@@ -320,6 +334,21 @@ impl<'a> Context<'a> {
             }
         }
         Ok(Verdict::Fires)
+    }
+
+    /// The number of the first `only` whose column is not in its list.
+    pub(super) fn not_in(&self, only: &'a [Only]) -> Result<Option<usize>, Fault> {
+        for (number, only) in only.iter().enumerate() {
+            let found = self.read(&only.place)?;
+            let mut listed = false;
+            for value in &only.values {
+                listed |= order(&found, &value.found())?.is_some_and(std::cmp::Ordering::is_eq);
+            }
+            if !listed {
+                return Ok(Some(number));
+            }
+        }
+        Ok(None)
     }
 
     fn any_or_all_changed(&self, changed: &Changed, scratch: &mut Scratch) -> Result<bool, Fault> {
@@ -363,13 +392,10 @@ fn bad_record(context: &Context<'_>, rule: &Rule, fault: &Fault) -> Stop {
     Stop {
         state: State::BadRecord,
         problem: format!(
-            "rule {} (mapping.toml line {}) cannot make its event from {} of {} number {} in transaction {}: {}",
+            "rule {} (mapping.toml line {}) cannot make its event from {}: {}",
             rule.event_type,
             rule.line,
-            context.change.op.as_str(),
-            context.bound.shape.table,
-            context.change.ordinal,
-            context.tx.position,
+            context.place(),
             fault.problem
         ),
         hint: "correct the rule, or write on_error = \"quarantine\" in [mapping] to set bad records aside and go on".to_owned(),

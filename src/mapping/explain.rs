@@ -6,7 +6,8 @@ use rowbridge_api::{Batch, Change, Op, OpSet, Transaction};
 use super::context::Context;
 use super::evaluate::{Evaluator, Scratch, Verdict, context};
 use super::file::event::Quantifier;
-use super::rule::{Changed, Rule};
+use super::lifecycle::{Illegal, Judgement, Lifecycle};
+use super::rule::{Changed, Only, Rule};
 use super::{Mapping, Stop};
 use crate::event::{EncodedBatch, TopicId};
 
@@ -25,12 +26,14 @@ pub enum Outcome {
     Fired(usize),
     /// What kept it, in words.
     NotFired(String),
-    /// It should have fired and its event could not be made: why.
+    /// It should have fired and its event could not be made, or a lifecycle forbids the change: why.
     Quarantined(String),
+    /// A lifecycle that lets the change pass: why.
+    Passed(String),
 }
 
 impl Evaluator {
-    /// What every rule of the change's table does with it, in file order.
+    /// What every lifecycle and every rule of the change's table does with it, each in file order.
     ///
     /// # Errors
     /// The change does not fit the shape it names.
@@ -45,11 +48,17 @@ impl Evaluator {
         };
         let mapping = &**self.mapping();
         let change_context = context(mapping, table, bound, self.stamp(), batch, tx, change);
+        let lifecycles = (0_u16..).zip(&mapping.tables[table].lifecycles);
+        let lifecycles = lifecycles.map(|(number, lifecycle)| RuleOutcome {
+            rule: usize::from(lifecycle.number),
+            event_type: lifecycle.rule.clone(),
+            outcome: change_context.passed(number, lifecycle),
+        });
         let rules = (0_u16..)
             .zip(&mapping.rules)
             .filter(|(_, rule)| rule.table == table);
-        Ok(rules
-            .map(|(number, rule)| RuleOutcome {
+        Ok(lifecycles
+            .chain(rules.map(|(number, rule)| RuleOutcome {
                 rule: usize::from(number),
                 event_type: rule.event_type.clone(),
                 outcome: if self.candidates(table, change.op).contains(&number) {
@@ -66,7 +75,7 @@ impl Evaluator {
                         words(rule.ops)
                     ))
                 },
-            })
+            }))
             .collect())
     }
 
@@ -78,7 +87,7 @@ impl Evaluator {
         number: u16,
     ) -> Outcome {
         let mut scratch = Scratch::default();
-        scratch.start(context.table.watched.len());
+        scratch.start(context.table);
         let fired = match context.verdict(rule, &mut scratch) {
             Ok(Verdict::Fires) => {
                 let event = self.occurrence(mapping, rule, number);
@@ -100,12 +109,11 @@ impl Evaluator {
                     .map(|changed| context.same(changed, &mut scratch));
                 return Outcome::NotFired(reason.unwrap_or_default());
             }
+            Ok(Verdict::NoTransition) => {
+                return Outcome::NotFired(context.other_transition(rule, &mut scratch));
+            }
             Ok(Verdict::NotIn(only)) => {
-                let only = &rule.only[only];
-                return Outcome::NotFired(format!(
-                    "only: {} is not in {}",
-                    only.column, only.param
-                ));
+                return Outcome::NotFired(rule.only[only].words());
             }
             Ok(Verdict::WhenFalse(guard)) => {
                 return Outcome::NotFired(format!("when is false: {}", rule.when[guard].text));
@@ -119,7 +127,48 @@ impl Evaluator {
     }
 }
 
-impl Context<'_> {
+impl Only {
+    fn words(&self) -> String {
+        format!("only: {} is not in {}", self.column, self.param)
+    }
+}
+
+impl<'a> Context<'a> {
+    /// What a lifecycle makes of the change.
+    fn passed(&self, number: u16, lifecycle: &'a Lifecycle) -> Outcome {
+        let mut scratch = Scratch::default();
+        scratch.start(self.table);
+        match self.judge(number, lifecycle, &mut scratch) {
+            Ok(Judgement::Legal(step)) => Outcome::Passed(lifecycle.words(step, self.table)),
+            Ok(Judgement::NotIn(only)) => Outcome::Passed(lifecycle.only[only].words()),
+            Ok(Judgement::Illegal(step)) => {
+                let why = lifecycle.illegal_words(step, self.table);
+                match lifecycle.illegal {
+                    Illegal::Quarantine | Illegal::Stop => Outcome::Quarantined(why),
+                    Illegal::Ignore => Outcome::Passed(format!("{why}, and is ignored")),
+                }
+            }
+            Err(fault) => Outcome::Quarantined(fault.problem),
+        }
+    }
+
+    /// Why a rule's transition is not the change's, in words.
+    fn other_transition(&self, rule: &Rule, scratch: &mut Scratch) -> String {
+        let Some(transition) = &rule.transition else {
+            return String::new();
+        };
+        let lifecycle = &self.table.lifecycles[usize::from(transition.lifecycle)];
+        // The verdict has read it.
+        let found = match self.step(transition.lifecycle, scratch) {
+            Ok(step) => lifecycle.words(step, self.table),
+            Err(fault) => fault.problem,
+        };
+        format!(
+            "transition: {found}, rule wants {}",
+            lifecycle.wanted(transition)
+        )
+    }
+
     /// The watched columns that are the same, in words.
     fn same(&self, changed: &Changed, scratch: &mut Scratch) -> String {
         let same: Vec<&str> = changed

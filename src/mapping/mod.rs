@@ -21,6 +21,7 @@ mod expression;
 mod fault;
 mod file;
 mod judge;
+mod lifecycle;
 mod quarantine;
 mod rule;
 mod schema;
@@ -97,7 +98,7 @@ pub struct Mapping {
     on_error: OnError,
     topics: Vec<Topic>,
     header_names: Vec<String>,
-    event_types: Vec<String>,
+    rule_names: Vec<String>,
     needs: Vec<TableNeeds>,
     tables: Vec<Table>,
     rules: Vec<Rule>,
@@ -153,13 +154,14 @@ impl Mapping {
         &self.header_names
     }
 
-    /// Event type of every rule, in file order.
+    /// Event type of every rule, in file order; then the lifecycles, `lifecycle <name>`, which give no events but
+    /// quarantine records.
     #[must_use]
     pub fn rules(&self) -> &[String] {
-        &self.event_types
+        &self.rule_names
     }
 
-    /// What people want to know of every rule, in file order.
+    /// What people want to know of every rule that gives events, in file order.
     pub fn rule_infos(&self) -> impl Iterator<Item = RuleInfo<'_>> {
         self.rules.iter().map(|rule| RuleInfo {
             event_type: &rule.event_type,
@@ -167,6 +169,17 @@ impl Mapping {
             table: &self.tables[rule.table].short,
             line: rule.line,
         })
+    }
+
+    /// Where a rule or lifecycle is in `mapping.toml`, from 1; by its number in [`Mapping::rules`].
+    #[must_use]
+    pub fn line(&self, rule: usize) -> Option<usize> {
+        if let Some(rule) = self.rules.get(rule) {
+            return Some(rule.line);
+        }
+        let mut lifecycles = self.tables.iter().flat_map(|table| &table.lifecycles);
+        let found = lifecycles.find(|lifecycle| usize::from(lifecycle.number) == rule)?;
+        Some(found.line)
     }
 
     /// What it reads, per table.

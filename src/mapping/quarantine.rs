@@ -6,33 +6,38 @@ use rowbridge_api::Batch;
 
 use super::change_document::{ChangeDocument, Rows};
 use super::context::Context;
-use super::fault::{Fault, FaultKind, Sizes};
-use super::rule::{Key, Rule};
+use super::fault::{FaultKind, Sizes};
+use super::rule::Key;
 use crate::event::{Delivery, EncodedBatch, Record, Span, TopicId};
 
+/// What is set aside: a rule, or a lifecycle, and why.
+pub(super) struct Failed<'a> {
+    /// The rule's name.
+    pub(super) rule: &'a str,
+    /// The rule's number.
+    pub(super) number: u16,
+    /// The event's key; `None`: the table's.
+    pub(super) key: Option<&'a Key>,
+    pub(super) kind: FaultKind,
+    pub(super) error: &'a str,
+}
+
 impl Context<'_> {
-    /// Appends the quarantine record of one event that could not be made.
+    /// Appends the quarantine record of one event that could not be made, or of an illegal transition.
     ///
     /// A change too long for a record is set aside without its row: key, sizes and position find it in the
     /// source.
-    pub(super) fn quarantine(
-        &self,
-        rule: &Rule,
-        number: u16,
-        fault: &Fault,
-        batch: &Batch,
-        out: &mut EncodedBatch,
-    ) {
+    pub(super) fn quarantine(&self, failed: &Failed<'_>, batch: &Batch, out: &mut EncodedBatch) {
         let limit = self.stamp.max_record_bytes;
-        let key = self.quarantine_key(rule, out);
+        let key = self.quarantine_key(failed.key, out);
         let key_bytes = key.map_or(0, |key| key.len as usize);
         let start = out.buf.len();
-        match fault.kind {
+        match failed.kind {
             FaultKind::Oversize(sizes) => {
-                self.write_record(rule, fault, batch, Rows::Without, Some(sizes), &mut out.buf);
+                self.write_record(failed, batch, Rows::Without, Some(sizes), &mut out.buf);
             }
             FaultKind::Record | FaultKind::Check => {
-                self.write_record(rule, fault, batch, Rows::With, None, &mut out.buf);
+                self.write_record(failed, batch, Rows::With, None, &mut out.buf);
                 let value = out.buf.len() - start;
                 if key_bytes + value > limit {
                     out.buf.truncate(start);
@@ -42,7 +47,7 @@ impl Context<'_> {
                         headers: 0,
                         limit,
                     };
-                    self.write_record(rule, fault, batch, Rows::Without, Some(sizes), &mut out.buf);
+                    self.write_record(failed, batch, Rows::Without, Some(sizes), &mut out.buf);
                 }
             }
         }
@@ -55,18 +60,18 @@ impl Context<'_> {
             key,
             value: Some(value),
             headers: no_headers..no_headers,
-            rule: number,
+            rule: failed.number,
             commit_micros: self.tx.commit_micros,
             delivery: Delivery::ByKey,
         });
     }
 
     /// The event's key, or else the table's, if one of them can be computed.
-    fn quarantine_key(&self, rule: &Rule, out: &mut EncodedBatch) -> Option<Span> {
+    fn quarantine_key(&self, key: Option<&Key>, out: &mut EncodedBatch) -> Option<Span> {
         let start = out.buf.len();
-        let own = match &rule.key {
-            Key::Broadcast => false,
-            key => self.write_key(key, &mut out.buf).is_ok(),
+        let own = match key {
+            None | Some(Key::Broadcast) => false,
+            Some(key) => self.write_key(key, &mut out.buf).is_ok(),
         };
         if !own {
             out.buf.truncate(start);
@@ -80,8 +85,7 @@ impl Context<'_> {
 
     fn write_record(
         &self,
-        rule: &Rule,
-        fault: &Fault,
+        failed: &Failed<'_>,
         batch: &Batch,
         rows: Rows,
         sizes: Option<Sizes>,
@@ -100,8 +104,8 @@ impl Context<'_> {
             write!(out, ",\"{name}\":{}", serde_json::Value::from(text))
                 .expect("writing to memory cannot fail");
         };
-        member("error", &fault.problem, out);
-        member("rule", &rule.event_type, out);
+        member("error", failed.error, out);
+        member("rule", failed.rule, out);
         member("position", &self.tx.position.to_string(), out);
         if let Some(sizes) = sizes {
             write!(

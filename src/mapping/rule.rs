@@ -9,6 +9,7 @@ use super::expression::literal::Literal;
 use super::expression::path::Place;
 use super::expression::template::Template;
 use super::file::event::Quantifier;
+use super::lifecycle::{Lifecycle, Transition};
 use super::schema::ColumnDecl;
 use crate::event::{HeaderId, TopicId};
 
@@ -30,7 +31,7 @@ pub(super) enum RowImage {
 }
 
 /// A table that rules read.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Table {
     pub(super) short: String,
     pub(super) source: TableName,
@@ -40,6 +41,7 @@ pub(super) struct Table {
     pub(super) key: Vec<u16>,
     /// Places that some rule's `changed` watches.
     pub(super) watched: Vec<ColumnPath>,
+    pub(super) lifecycles: Vec<Lifecycle>,
 }
 
 impl Table {
@@ -62,6 +64,7 @@ pub(super) struct Rule {
     pub(super) ops: OpSet,
     pub(super) image: RowImage,
     pub(super) changed: Option<Changed>,
+    pub(super) transition: Option<Transition>,
     pub(super) only: Box<[Only]>,
     pub(super) when: Box<[Guard]>,
     pub(super) checks: Box<[Check]>,

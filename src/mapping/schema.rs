@@ -10,6 +10,8 @@ use super::file::reader::{Table, Text};
 pub(super) struct ColumnDecl {
     pub(super) name: String,
     pub(super) ty: Type,
+    /// The values that an enum has; empty where they are not known.
+    pub(super) labels: Vec<String>,
 }
 
 /// One table.
@@ -53,6 +55,17 @@ const COMMON_TYPES: &[&str] = &[
     "oid",
     "hstore",
     "row",
+    "string",
+    "int32",
+    "int64",
+    "double",
+    "decimal128",
+    "datetime",
+    "objectid",
+    "binary",
+    "document",
+    "array",
+    "bson",
 ];
 
 pub(super) fn read(root: &Table<'_>) -> Vec<SchemaTable> {
@@ -63,7 +76,7 @@ pub(super) fn read(root: &Table<'_>) -> Vec<SchemaTable> {
 
 fn read_table(name: Text, table: &Table<'_>) -> Option<SchemaTable> {
     let place = format!("[{}]", name.value);
-    table.only_keys(&place, &["key", "columns"], &[]);
+    table.only_keys(&place, &["key", "columns", "labels"], &[]);
     let columns = table.table("columns");
     if columns.is_none() && !table.has("columns") {
         table.report().push(
@@ -71,16 +84,20 @@ fn read_table(name: Text, table: &Table<'_>) -> Option<SchemaTable> {
                 .hint(format!("[{}.columns]\nid = \"int8\"", name.value)),
         );
     }
-    let columns: Vec<ColumnDecl> = columns?
+    let mut columns: Vec<ColumnDecl> = columns?
         .entries()
         .filter_map(|(name, node)| {
             let ty = node.text()?;
             Some(ColumnDecl {
                 ty: read_type(&ty, table),
                 name: name.value,
+                labels: Vec::new(),
             })
         })
         .collect();
+    if let Some(labels) = table.table("labels") {
+        read_labels(&name, &labels, &mut columns);
+    }
     let key = table
         .get("key")
         .and_then(|node| node.text_or_texts())
@@ -93,6 +110,34 @@ fn read_table(name: Text, table: &Table<'_>) -> Option<SchemaTable> {
         }
     }
     Some(SchemaTable { name, key, columns })
+}
+
+/// `[<table>.labels]`: what the enums of the table can hold.
+fn read_labels(table: &Text, labels: &Table<'_>, columns: &mut [ColumnDecl]) {
+    for (column, node) in labels.entries() {
+        let Some(values) = node.texts() else { continue };
+        let place = columns.iter().position(|known| known.name == column.value);
+        let Some(place) = place else {
+            labels.report().push(unknown_column(
+                column.at,
+                &column.value,
+                &table.value,
+                columns,
+            ));
+            continue;
+        };
+        let known = &mut columns[place];
+        if known.ty.kind != Kind::Text {
+            labels.report().push(
+                Diagnostic::error(
+                    column.at,
+                    format!("column `{}` is {}", column.value, known.ty.name),
+                )
+                .label("only an enum has labels"),
+            );
+        }
+        known.labels = values.into_iter().map(|label| label.value).collect();
+    }
 }
 
 fn read_type(ty: &Text, table: &Table<'_>) -> Type {

@@ -75,7 +75,16 @@ impl Bench {
     }
 
     fn with_limit(rules: &str, limit: usize) -> Self {
-        let pack = pack(&format!("{HEAD}{rules}"));
+        Self::of_text(&format!("{HEAD}{rules}"), limit)
+    }
+
+    /// Of a whole `mapping.toml`.
+    pub(super) fn of(mapping: &str) -> Self {
+        Self::of_text(mapping, 1_000_000)
+    }
+
+    fn of_text(mapping: &str, limit: usize) -> Self {
+        let pack = pack(mapping);
         let (mapping, _) =
             Mapping::compile(&pack).unwrap_or_else(|all| panic!("{}", all.render(Look::PLAIN)));
         let shape = mapping.shape("segment").unwrap();
@@ -197,7 +206,7 @@ const ROW: &[(&str, C<'_>)] = &[
     ("extras", Gone),
 ];
 
-fn with<'a>(changes: &[(&'a str, C<'a>)]) -> Vec<(&'a str, C<'a>)> {
+pub(super) fn with<'a>(changes: &[(&'a str, C<'a>)]) -> Vec<(&'a str, C<'a>)> {
     ROW.iter()
         .map(|(name, cell)| {
             let changed = changes.iter().find(|(changed, _)| changed == name);

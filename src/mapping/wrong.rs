@@ -25,6 +25,38 @@ macro_rules! wrong_events {
     )*};
 }
 
+/// A lifecycle that is right but for what follows.
+const LIFECYCLE: &str =
+    "[lifecycle.trip]\ntable = \"segment\"\nstate = \"status\"\nstart = [\"OPEN\"]\n";
+
+macro_rules! wrong_lifecycles {
+    ($($name:ident: ($lifecycle:expr, $event:expr),)*) => {$(
+        #[test]
+        fn $name() {
+            let pack = pack(&format!("{HEAD}{}{EVENT}{}", $lifecycle, $event));
+            insta::assert_snapshot!(said(&pack));
+        }
+    )*};
+}
+
+/// A lifecycle whose `old` part is another.
+fn lifecycle(old: &str, new: &str) -> String {
+    assert!(LIFECYCLE.contains(old));
+    LIFECYCLE.replace(old, new)
+}
+
+fn with_silent(silent: &str) -> String {
+    format!("{LIFECYCLE}silent = {silent}\n")
+}
+
+/// A second event, all of it.
+fn second(rest: &str) -> String {
+    let event = EVENT.replace("\"E\"", "\"F\"");
+    format!("transition = {TO_FLOWN}\n{event}{rest}")
+}
+
+const TO_FLOWN: &str = "{ of = \"trip\", from = \"OPEN\", to = \"FLOWN\" }";
+
 macro_rules! wrong_files {
     ($($name:ident: $text:expr,)*) => {$(
         #[test]
@@ -69,7 +101,6 @@ wrong_events! {
     a_time_that_is_none: "time = \"$.row.pnr\"",
     not_yet_lookup: "[event.lookup.flight]\ntable = \"segment\"",
     not_yet_each: "each = \"$.after.tags\"",
-    not_yet_transition: "transition = { of = \"stay\", to = \"Departure\" }",
     not_yet_reverts: "reverts = \"E\"",
     not_yet_transaction: "[event.transaction]\nby = \"pnr\"",
     not_yet_field_privacy: "[event.data]\nemail = { path = \"$.row.pnr\", privacy = \"hash\" }",
@@ -89,10 +120,69 @@ wrong_files! {
     two_names_for_one_table: HEAD.replace("[topics.", "other = \"public.segments\"\n[topics."),
     a_table_without_schema: HEAD.replace("segment = ", "segmant = "),
     a_bad_retention: format!("{HEAD}retention = \"7 days\"\ncleanup = \"compacted\""),
-    not_yet_lifecycle: format!("{HEAD}[lifecycle.stay]\ntable = \"segment\""),
     not_yet_privacy: format!("{HEAD}[privacy]\ndefault = \"deny\""),
     not_yet_index: HEAD.replace("\"public.segments\"", "{ name = \"public.segments\", index = [[\"pnr\"]] }"),
     defaults_of_no_table: format!("{HEAD}[defaults.segmant]\nkey = \"{{pnr}}\""),
+}
+
+wrong_lifecycles! {
+    a_lifecycle_of_nothing: ("[lifecycle.trip]\n", ""),
+    a_lifecycle_with_an_unknown_key: (lifecycle("start", "starts"), ""),
+    a_lifecycle_of_an_unknown_table: (lifecycle("segment", "segmnet"), ""),
+    a_lifecycle_of_an_unknown_column: (lifecycle("\"status\"", "\"sttaus\""), ""),
+    a_lifecycle_without_start: (lifecycle("[\"OPEN\"]", "[]"), ""),
+    a_state_made_from_a_decimal: (lifecycle("\"status\"", "\"fare\""), ""),
+    a_state_of_another_type: (lifecycle("\"status\"", "\"id\""), ""),
+    a_state_that_is_no_state: (lifecycle("\"OPEN\"", "1.5"), ""),
+    unknown_illegal: (format!("{LIFECYCLE}illegal = \"quarantined\"\n"), ""),
+    silent_without_pairs: (with_silent("[\"OPEN\", \"FLOWN\"]"), ""),
+    silent_that_is_no_list: (with_silent("\"OPEN\""), ""),
+    a_silent_pair_of_one_state: (with_silent("[[\"OPEN\", \"OPEN\"]]"), ""),
+    a_state_that_nothing_leads_to: (with_silent("[[\"OPEN\", \"FLOWN\"], [\"HELD\", \"OPEN\"]]"), ""),
+    a_silent_transition_with_an_event: (with_silent("[[\"OPEN\", \"FLOWN\"]]"), format!("transition = {TO_FLOWN}")),
+    two_events_on_one_transition: (LIFECYCLE, second(&format!("transition = {TO_FLOWN}"))),
+    two_events_on_one_transition_told_apart: (
+        LIFECYCLE,
+        second(&format!("transition = {TO_FLOWN}\nwhen = \"$.after.fare > 5\""))
+    ),
+    unknown_lifecycle: (LIFECYCLE, "transition = { of = \"tripp\", to = \"OPEN\" }"),
+    a_transition_of_no_lifecycle: ("", "transition = { of = \"trip\", to = \"OPEN\" }"),
+    a_transition_to_nowhere: (LIFECYCLE, "transition = { of = \"trip\", form = \"OPEN\" }"),
+    a_transition_that_is_text: (LIFECYCLE, "transition = \"OPEN\""),
+    a_transition_to_the_same_state: (LIFECYCLE, "transition = { of = \"trip\", from = \"OPEN\", to = \"OPEN\" }"),
+    a_creation_outside_of_start: (LIFECYCLE, "transition = { of = \"trip\", to = [\"OPEN\", \"FLOWN\"] }"),
+    a_transition_on_delete: (LIFECYCLE, format!("on = [\"update\", \"delete\"]\ntransition = {TO_FLOWN}")),
+    a_transition_from_a_state_on_insert: (LIFECYCLE, format!("on = \"insert\"\ntransition = {TO_FLOWN}")),
+    a_creation_on_truncate: (LIFECYCLE, "on = \"truncate\"\ntransition = { of = \"trip\", to = \"OPEN\" }"),
+    a_misplaced_transition: (LIFECYCLE, format!("[event.data]\ntransition = {TO_FLOWN}")),
+}
+
+#[test]
+fn a_lifecycle_of_another_table() {
+    let head = HEAD.replace("[topics.", "other = \"public.others\"\n[topics.");
+    let lifecycle = lifecycle("segment", "other");
+    let mut pack = pack(&format!("{head}{lifecycle}{EVENT}transition = {TO_FLOWN}"));
+    let other = "[other]\nkey = [\"id\"]\n[other.columns]\nid = \"int8\"\nstatus = \"text\"\n";
+    pack.schema.text.push_str(other);
+    insta::assert_snapshot!(said(&pack));
+}
+
+#[test]
+fn a_state_that_the_enum_does_not_have() {
+    let mut pack = pack(&format!("{HEAD}{LIFECYCLE}{EVENT}transition = {TO_FLOWN}"));
+    pack.schema
+        .text
+        .push_str("[segment.labels]\nstatus = [\"OPEN\", \"FLOWNN\"]\n");
+    insta::assert_snapshot!(said(&pack));
+}
+
+#[test]
+fn labels_of_what_is_no_enum() {
+    let mut pack = pack(&format!("{HEAD}{EVENT}"));
+    pack.schema
+        .text
+        .push_str("[segment.labels]\nfare = [\"1\"]\nstatsu = [\"OPEN\"]\n");
+    insta::assert_snapshot!(said(&pack));
 }
 
 #[test]

@@ -16,17 +16,19 @@ fn blocks(file: &str, language: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_mapping_of_the_language_guide_compiles_and_its_case_passes() {
+fn the_mapping_of_the_language_guide_compiles_and_its_cases_pass() {
     let pack = tempfile::tempdir().unwrap();
     std::fs::create_dir(pack.path().join("cases")).unwrap();
     let blocks = blocks("docs/mapping.md", "toml");
-    let files = ["mapping.toml", "schema.toml", "cases/shipped.toml"];
-    assert_eq!(
-        blocks.len(),
-        files.len(),
-        "docs/mapping.md shows one file of each kind"
-    );
-    for (file, text) in files.iter().zip(&blocks) {
+    let [mapping, schema, shipped, lifecycle, returned] = &blocks[..] else {
+        panic!("docs/mapping.md shows a pack, a lifecycle and its case");
+    };
+    for (file, text) in [
+        ("mapping.toml", &format!("{mapping}\n{lifecycle}")),
+        ("schema.toml", schema),
+        ("cases/shipped.toml", shipped),
+        ("cases/returned.toml", returned),
+    ] {
         std::fs::write(pack.path().join(file), text).unwrap();
     }
     let output = rowbridge(&["test", pack.path().to_str().unwrap()], b"");
@@ -37,7 +39,7 @@ fn the_mapping_of_the_language_guide_compiles_and_its_case_passes() {
         stderr(&output)
     );
     assert!(
-        stdout(&output).contains("1 passed, 0 failed"),
+        stdout(&output).contains("2 passed, 0 failed"),
         "{}",
         stdout(&output)
     );

@@ -87,6 +87,29 @@ fn a_cancelled_departure_reaches_each_topic_of_the_bus() {
 }
 
 #[test]
+fn an_accidental_check_out_is_told_from_an_arrival_and_explained() {
+    let examples = "mappings/hotel/examples";
+    let arguments = ["dry-run", "--mapping", "mappings/hotel", "--explain"];
+    let run = |arguments: &[&str], capture: &str| {
+        let capture = format!("{examples}/{capture}");
+        rowbridge(&[arguments, &["--capture", &capture]].concat(), b"")
+    };
+    let output = run(&arguments, "accidental-check-out.json");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    insta::assert_snapshot!(stdout(&output));
+
+    let output = run(&arguments, "never-arrived.json");
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    let text = stdout(&output);
+    let told =
+        "lifecycle stay  quarantined\n    lifecycle stay: Not Arrived to Departure is not declared";
+    assert!(text.contains(told), "{text}");
+    let explained =
+        "quarantined  lifecycle stay (line 29): Not Arrived to Departure is not declared";
+    assert!(text.contains(explained), "{text}");
+}
+
+#[test]
 fn people_get_type_topic_key_and_data() {
     let output = rowbridge(&DRY_RUN, &example("one-update.json"));
     insta::assert_snapshot!(stdout(&output));

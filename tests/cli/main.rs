@@ -40,7 +40,7 @@ fn packs() -> Vec<String> {
     let names = folders.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let mut packs: Vec<String> = names.map(|name| format!("mappings/{name}")).collect();
     packs.sort();
-    for known in ["mappings/airline", "mappings/bus"] {
+    for known in ["mappings/airline", "mappings/bus", "mappings/hotel"] {
         assert!(packs.iter().any(|pack| pack == known), "{packs:?}");
     }
     packs

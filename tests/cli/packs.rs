@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rowbridge::mapping::cases::Case;
 use rowbridge::mapping::change_json::Tables;
-use rowbridge::mapping::{Mapping, Pack, SourceFile};
+use rowbridge::mapping::{Diagnostics, Mapping, Pack, SourceFile};
 use rowbridge::paint::Look;
 
 use super::{packs, root, rowbridge, stderr, stdout};
@@ -51,6 +51,16 @@ fn split_events(mapping: &str) -> (String, Vec<String>) {
 
 /// Names of the cases of `pack` that fail under `mapping`.
 fn failing(pack: &str, mapping: String, cases: &[SourceFile]) -> Vec<String> {
+    failing_if_compiled(pack, mapping, cases)
+        .unwrap_or_else(|diagnostics| panic!("{}", diagnostics.render(Look::PLAIN)))
+}
+
+/// As [`failing`], or why the mapping does not compile.
+fn failing_if_compiled(
+    pack: &str,
+    mapping: String,
+    cases: &[SourceFile],
+) -> Result<Vec<String>, Diagnostics> {
     let pack = Pack {
         mapping: SourceFile {
             name: "mapping.toml".to_owned(),
@@ -59,15 +69,57 @@ fn failing(pack: &str, mapping: String, cases: &[SourceFile]) -> Vec<String> {
         schema: source(&format!("{pack}/schema.toml")),
         params: toml::Table::new(),
     };
-    let (mapping, _) = Mapping::compile(&pack)
-        .unwrap_or_else(|diagnostics| panic!("{}", diagnostics.render(Look::PLAIN)));
+    let (mapping, _) = Mapping::compile(&pack)?;
     let mapping = Arc::new(mapping);
     let tables = Tables::of(&mapping);
     let cases = cases.iter().map(|file| Case::parse(file, &tables).unwrap());
-    cases
-        .filter(|case| !case.run(&mapping, &tables).passed())
-        .map(|case| case.name)
-        .collect()
+    let failing = cases.filter(|case| !case.run(&mapping, &tables).passed());
+    Ok(failing.map(|case| case.name).collect())
+}
+
+/// The mapping with each part of its lifecycles missing in turn, and what is missing.
+fn without_parts_of_lifecycles(mapping: &str) -> Vec<(String, String)> {
+    let whole: toml::Table = mapping.parse().unwrap();
+    let lifecycles = whole.get("lifecycle").and_then(toml::Value::as_table);
+    let mut spoilt = Vec::new();
+    for (name, lifecycle) in lifecycles.into_iter().flatten() {
+        let mut without = |what: String, change: &dyn Fn(&mut toml::Table)| {
+            let mut copy = whole.clone();
+            change(copy["lifecycle"][name].as_table_mut().unwrap());
+            spoilt.push((what, copy.to_string()));
+        };
+        for list in ["start", "silent"] {
+            for number in 0..lifecycle[list].as_array().unwrap().len() {
+                let entry = lifecycle[list][number].to_string();
+                without(format!("{list} of {name}: {entry}"), &|lifecycle| {
+                    lifecycle[list].as_array_mut().unwrap().remove(number);
+                });
+            }
+        }
+        without(format!("only of {name}"), &|lifecycle| {
+            lifecycle.remove("only").unwrap();
+        });
+        without(format!("illegal of {name}"), &|lifecycle| {
+            lifecycle.insert("illegal".to_owned(), "ignore".into());
+        });
+    }
+    spoilt
+}
+
+#[test]
+fn every_part_of_a_lifecycle_is_held_by_some_case() {
+    let mut parts = 0;
+    for pack in packs() {
+        let cases = case_files(&pack);
+        let mapping = source(&format!("{pack}/mapping.toml")).text;
+        for (what, spoilt) in without_parts_of_lifecycles(&mapping) {
+            let failed = failing_if_compiled(&pack, spoilt, &cases);
+            let is_missed_by_none = failed.is_ok_and(|failed| failed.is_empty());
+            assert!(!is_missed_by_none, "no case of {pack} misses {what}");
+            parts += 1;
+        }
+    }
+    assert!(parts >= 18, "{parts} parts of lifecycles in all packs");
 }
 
 #[test]

@@ -137,79 +137,88 @@ async fn a_stranger_follows_the_six_steps() -> Result<()> {
         .replace("localhost:5432", &postgres.addr().to_string())
         .replace("localhost:9092", &kafka.brokers());
     std::fs::write(stranger.dir.path().join("rowbridge.toml"), here)?;
-
-    for words in stranger.commands(&check.1) {
-        let (code, said) = stranger
-            .ran(&words.iter().map(String::as_str).collect::<Vec<_>>())
-            .await?;
-        ensure!(
-            code == Some(2) && said.contains("shop/mapping.toml"),
-            "{said}"
-        );
-        ensure!(
-            said.contains("rowbridge init --table TABLE --out shop"),
-            "{said}"
-        );
-        ensure!(said.contains("1 error, 0 warnings"), "{said}");
-    }
-    for words in [init, test]
-        .map(|block| stranger.commands(&block.1))
-        .concat()
-    {
-        let (code, said) = stranger
-            .ran(&words.iter().map(String::as_str).collect::<Vec<_>>())
-            .await?;
-        ensure!(code == Some(0), "{words:?}: {said}");
-    }
-    let commands = stranger.commands(&look.1);
-    let [_, dry_run] = &commands[..] else {
-        bail!("check, then dry-run");
-    };
-    ensure!(
-        stranger.mend().await? > 0,
-        "a role that owns nothing needs a publication"
-    );
-    let words: Vec<&str> = dry_run.iter().map(String::as_str).collect();
-    let watching = stranger.command(&words)?.wait_with_output();
-    let working = async {
-        loop {
-            stranger.sql(AT_WORK).await?;
-            tokio::time::sleep(Duration::from_millis(200)).await;
+    stranger.checks_without_a_mapping(&check.1).await?;
+    for block in [init, test] {
+        for words in stranger.commands(&block.1) {
+            let (code, said) = stranger.ran(&borrowed(&words)).await?;
+            ensure!(code == Some(0), "{words:?}: {said}");
         }
-    };
-    let output = tokio::select! {
-        output = tokio::time::timeout(SOON, watching) => output??,
-        stopped = working => return stopped,
-    };
-    let said = String::from_utf8([output.stdout, output.stderr].concat())?;
-    ensure!(
-        said.contains("shop.orders") && said.contains("10 events, 0 quarantined"),
-        "{said}"
-    );
+    }
+    stranger.looks(&look.1).await?;
+    stranger.runs(&run.1, &kafka.brokers()).await
+}
 
-    let commands = stranger.commands(&run.1);
-    let daemon = stranger.command(&commands[0].iter().map(String::as_str).collect::<Vec<_>>())?;
-    let of = |topic: &'static str| read_all(&kafka.brokers(), topic);
-    eventually("the rows that exist", SOON, || async {
-        Ok(of("shop.orders")?.len() >= 1000 && of("shop.customers")?.len() >= 200)
-    })
-    .await?;
-    stranger.sql(AT_WORK).await?;
-    eventually("the changes", SOON, || async {
-        let kinds: Vec<_> = of("shop.orders")?
-            .iter()
-            .map(|event| event.kind().to_owned())
-            .collect();
-        Ok(kinds.iter().any(|kind| kind == "OrderDeleted"))
-    })
-    .await?;
-    let pid = daemon.id().context("it runs")?;
-    kill(Pid::from_raw(i32::try_from(pid)?), Signal::SIGTERM)?;
-    let output = tokio::time::timeout(Duration::from_secs(30), daemon.wait_with_output()).await??;
-    ensure!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    Ok(())
+fn borrowed(words: &[String]) -> Vec<&str> {
+    words.iter().map(String::as_str).collect()
+}
+
+impl Stranger {
+    async fn checks_without_a_mapping(&mut self, block: &str) -> Result<()> {
+        for words in self.commands(block) {
+            let (code, said) = self.ran(&borrowed(&words)).await?;
+            ensure!(
+                code == Some(2) && said.contains("shop/mapping.toml"),
+                "{said}"
+            );
+            ensure!(
+                said.contains("rowbridge init --table TABLE --out shop"),
+                "{said}"
+            );
+            ensure!(said.contains("1 error, 0 warnings"), "{said}");
+        }
+        Ok(())
+    }
+
+    async fn looks(&mut self, block: &str) -> Result<()> {
+        let commands = self.commands(block);
+        let [_, dry_run] = &commands[..] else {
+            bail!("check, then dry-run");
+        };
+        ensure!(
+            self.mend().await? > 0,
+            "a role that owns nothing needs a publication"
+        );
+        let watching = self.command(&borrowed(dry_run))?.wait_with_output();
+        let working = async {
+            loop {
+                self.sql(AT_WORK).await?;
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        };
+        let output = tokio::select! {
+            output = tokio::time::timeout(SOON, watching) => output??,
+            stopped = working => return stopped,
+        };
+        let said = String::from_utf8([output.stdout, output.stderr].concat())?;
+        ensure!(
+            said.contains("shop.orders") && said.contains("10 events, 0 quarantined"),
+            "{said}"
+        );
+        Ok(())
+    }
+
+    async fn runs(&mut self, block: &str, brokers: &str) -> Result<()> {
+        let commands = self.commands(block);
+        let daemon = self.command(&borrowed(&commands[0]))?;
+        let of = |topic: &'static str| read_all(brokers, topic);
+        eventually("the rows that exist", SOON, || async {
+            Ok(of("shop.orders")?.len() >= 1000 && of("shop.customers")?.len() >= 200)
+        })
+        .await?;
+        self.sql(AT_WORK).await?;
+        eventually("the changes", SOON, || async {
+            let orders = of("shop.orders")?;
+            Ok(orders.iter().any(|event| event.kind() == "OrderDeleted"))
+        })
+        .await?;
+        let pid = daemon.id().context("it runs")?;
+        kill(Pid::from_raw(i32::try_from(pid)?), Signal::SIGTERM)?;
+        let output = tokio::time::timeout(SOON, daemon.wait_with_output()).await??;
+        ensure!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(())
+    }
 }

@@ -229,6 +229,8 @@ pub struct ColumnNeed {
     pub name: String,
     /// As schema.toml declares it.
     pub ty: Type,
+    /// What an enum can hold, as schema.toml lists it; empty where it does not.
+    pub labels: Vec<String>,
     /// Some rule reads it in the before image of an update or a delete, so that the source must send it.
     pub before: bool,
     /// The rules that read it, for messages.

@@ -247,7 +247,16 @@ fn known_type(row: &tokio_postgres::Row) -> KnownType {
         // Without the schema that the extension was put into.
         KnownType::Named("hstore".to_owned())
     } else {
-        KnownType::Named(lossy(row.get(1)))
+        KnownType::Named(own_name(lossy(row.get(1))))
+    }
+}
+
+/// A type that users called `document` or `string` is not MongoDB's: quoted, its name stands for itself.
+fn own_name(name: String) -> String {
+    if Type::is_bson(&name) {
+        format!("\"{name}\"")
+    } else {
+        name
     }
 }
 
@@ -384,6 +393,13 @@ mod tests {
                 .name
                 .ends_with("self text))))))))))))))))")
         );
+    }
+
+    #[test]
+    fn a_type_of_users_with_a_name_of_mongodb_is_text() {
+        let ty = Type::parse(&own_name("document".to_owned()));
+        assert_eq!((ty.name.as_str(), ty.kind), ("\"document\"", Kind::Text));
+        assert_eq!(own_name("fare_class".to_owned()), "fare_class");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! applied: what a table needs comes before the publication that would break it without. A fix is one
 //! statement to paste into psql, as a superuser or owner where the pipeline's role may not.
 
+mod labels;
 mod partitions;
 mod server;
 mod table;

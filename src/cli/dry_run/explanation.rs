@@ -32,9 +32,9 @@ impl Explained<'_> {
         if self.outcomes.is_empty() {
             lines.push("    no rule reads this table".to_owned());
         }
-        let places: Vec<usize> = mapping.rule_infos().map(|rule| rule.line).collect();
         lines.extend(self.outcomes.iter().map(|outcome| {
-            let name = format!("{} (line {})", outcome.event_type, places[outcome.rule]);
+            let place = mapping.line(outcome.rule).unwrap_or_default();
+            let name = format!("{} (line {place})", outcome.event_type);
             let (tone, verdict, rest) = match &outcome.outcome {
                 Outcome::Fired(1) => (Tone::Good, "fired      ", name),
                 Outcome::Fired(events) => (
@@ -47,6 +47,7 @@ impl Explained<'_> {
                     "not fired  ",
                     format!("{name}: {}", one_line(reason)),
                 ),
+                Outcome::Passed(reason) => (Tone::Good, "passed     ", format!("{name}: {reason}")),
                 Outcome::Quarantined(reason) => (
                     Tone::Bad,
                     "quarantined",

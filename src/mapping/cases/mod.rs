@@ -85,7 +85,7 @@ impl Case {
         for seed in fields.tables("seed", &mut problems) {
             problems.push(
                 CaseProblem::new(seed.span, "[[seed]] is not supported yet").hint(
-                    "rows that exist before are for lookups and lifecycles, which come later",
+                    "rows that exist before are for lookups, which come later; a lifecycle reads `before`",
                 ),
             );
         }

@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 
 use rowbridge_api::{Kind, Op, OpSet};
 
+use super::lifecycle::{self, CompiledLifecycle, Lifecycles};
 use super::{
-    Known, ResolvedParam, ResolvedTable, find_topic, key, topic_names, unknown_table, value,
+    Known, ResolvedParam, ResolvedTable, find_topic, key, only, topic_names, unknown_table, value,
 };
 use crate::event::{EVENT_HEADERS, HeaderId, TopicId};
 use crate::mapping::Topic;
 use crate::mapping::diagnostic::{Diagnostic, Report, line_and_column, one_of};
 use crate::mapping::expression::column::{self, ColumnPath};
-use crate::mapping::expression::literal::Written;
 use crate::mapping::expression::path::{Place, PlaceType};
 use crate::mapping::expression::template;
 use crate::mapping::expression::{Reads, Scope, condition};
@@ -21,7 +21,7 @@ use crate::mapping::file::event::{ChangedDecl, CheckDecl, Clauses, EventDecl};
 use crate::mapping::file::reader::Text;
 use crate::mapping::file::value::{FieldDecl, From};
 use crate::mapping::rule::{
-    Body, Changed, Check, Guard, HeaderValue, Only, OwnHeader, RowImage, Rule, Side,
+    Body, Changed, Check, Guard, HeaderValue, OwnHeader, RowImage, Rule, Side,
 };
 
 /// Every rule of the mapping, and what came up on the way.
@@ -32,6 +32,7 @@ pub(super) struct CompiledEvents {
     /// Per table: the places that `changed` watches.
     pub(super) watched: Vec<Vec<ColumnPath>>,
     pub(super) header_names: Vec<String>,
+    pub(super) lifecycles: Vec<CompiledLifecycle>,
 }
 
 pub(super) struct EventCompiler<'a> {
@@ -40,6 +41,7 @@ pub(super) struct EventCompiler<'a> {
     file: &'a MappingFile,
     tables: &'a [ResolvedTable],
     params: &'a BTreeMap<String, ResolvedParam>,
+    lifecycles: Lifecycles<'a>,
     types: Vec<String>,
     compiled: CompiledEvents,
 }
@@ -58,6 +60,7 @@ impl<'a> EventCompiler<'a> {
             file,
             tables,
             params,
+            lifecycles: Lifecycles::read(report, text, file, tables, params),
             types: Vec::new(),
             compiled: CompiledEvents {
                 rules: Vec::new(),
@@ -67,16 +70,19 @@ impl<'a> EventCompiler<'a> {
                     .iter()
                     .map(|name| (*name).to_owned())
                     .collect(),
+                lifecycles: Vec::new(),
             },
         }
     }
 
-    pub(super) fn finish(self) -> CompiledEvents {
+    /// The rules, and the lifecycles that they declared transitions of.
+    pub(super) fn finish(mut self) -> CompiledEvents {
+        self.compiled.lifecycles = self.lifecycles.finish(self.compiled.rules.len());
         self.compiled
     }
 
     /// Compiles one event; a broken one is reported and left out.
-    pub(super) fn event(&mut self, event: &EventDecl) {
+    pub(super) fn event(&mut self, event: &'a EventDecl) {
         let Some(short) = &event.table else { return };
         let shorts: Vec<&str> = self
             .tables
@@ -99,7 +105,7 @@ impl<'a> EventCompiler<'a> {
             Some((_, defaults)) => defaults.overridden_by(&event.clauses),
             None => event.clauses.clone(),
         };
-        let ops = self.ops(&clauses);
+        let ops = self.ops(event, &clauses);
         let image = self.image(&clauses, ops);
         let reads = RefCell::new(Reads::default());
         let scope = Scope {
@@ -118,7 +124,7 @@ impl<'a> EventCompiler<'a> {
 
     fn rule(
         &mut self,
-        event: &EventDecl,
+        event: &'a EventDecl,
         clauses: &Clauses,
         table: usize,
         scope: &Scope<'_>,
@@ -127,10 +133,14 @@ impl<'a> EventCompiler<'a> {
             .changed
             .as_ref()
             .map(|changed| self.changed(scope, changed, table));
+        let transition = event
+            .transition
+            .as_ref()
+            .map(|decl| self.lifecycles.transition(scope, event, decl, table));
         let only = clauses
             .only
             .as_deref()
-            .map(|only| self.only(scope, only))
+            .map(|list| only::compile(scope, self.params, list))
             .unwrap_or_default();
         let when = clauses
             .when
@@ -166,6 +176,7 @@ impl<'a> EventCompiler<'a> {
             ops: scope.ops,
             image: scope.image,
             changed: all_or_none(changed)?,
+            transition: all_or_none(transition)?,
             only: only.into_iter().collect::<Option<_>>()?,
             when: when.into_iter().collect::<Option<_>>()?,
             checks: checks.into_iter().collect::<Option<_>>()?,
@@ -189,8 +200,9 @@ impl<'a> EventCompiler<'a> {
         u16::try_from(number).unwrap_or(u16::MAX)
     }
 
-    /// `on`; by default update alone with `changed`, else insert, update and delete.
-    fn ops(&self, clauses: &Clauses) -> OpSet {
+    /// `on`; by default update alone with `changed`, what can be the transition where there is one, else insert,
+    /// update and delete.
+    fn ops(&self, event: &EventDecl, clauses: &Clauses) -> OpSet {
         const WORDS: [(&str, Op); 5] = [
             ("insert", Op::Insert),
             ("update", Op::Update),
@@ -199,15 +211,21 @@ impl<'a> EventCompiler<'a> {
             ("truncate", Op::Truncate),
         ];
         let Some(on) = &clauses.on else {
-            return match clauses.changed {
-                Some(_) => OpSet::default().with(Op::Update),
-                None => [Op::Insert, Op::Update, Op::Delete].into_iter().collect(),
+            return match (&clauses.changed, &event.transition) {
+                (Some(_), _) => OpSet::default().with(Op::Update),
+                (None, Some(transition)) => transition.implied(),
+                (None, None) => [Op::Insert, Op::Update, Op::Delete].into_iter().collect(),
             };
         };
         let mut ops = OpSet::default();
         for word in on {
             match WORDS.iter().find(|(name, _)| *name == word.value) {
-                Some((_, op)) => ops = ops.with(*op),
+                Some((_, op)) => {
+                    ops = ops.with(*op);
+                    if let Some(transition) = &event.transition {
+                        lifecycle::check_op(self.report, transition, *op);
+                    }
+                }
                 None => self.report.push(
                     Diagnostic::error(word.at, format!("unknown operation `{}`", word.value))
                         .maybe_hint(one_of(&word.value, &WORDS.map(|(name, _)| name))),
@@ -314,67 +332,6 @@ impl<'a> EventCompiler<'a> {
         Some(Changed {
             quantifier: changed.quantifier,
             watched: watched.into_iter().collect::<Option<_>>()?,
-        })
-    }
-
-    fn only(&self, scope: &Scope<'_>, only: &[(Text, Text)]) -> Vec<Option<Only>> {
-        only.iter()
-            .map(|(column, param)| self.only_one(scope, column, param))
-            .collect()
-    }
-
-    fn only_one(&self, scope: &Scope<'_>, column: &Text, param: &Text) -> Option<Only> {
-        let place = column::compile(scope, column);
-        let Some(resolved) = self.params.get(&param.value) else {
-            let names: Vec<&str> = self.params.keys().map(String::as_str).collect();
-            self.report.push(
-                Diagnostic::error(param.at, format!("unknown parameter `{}`", param.value))
-                    .label("not in [params]")
-                    .maybe_hint(one_of(&param.value, &names)),
-            );
-            return None;
-        };
-        let place = place?;
-        let Some(list) = resolved.value.as_array() else {
-            self.report.push(
-                Diagnostic::error(
-                    resolved.at,
-                    format!("`{}` is used by `only` and is no list", param.value),
-                )
-                .hint(format!("{} = [\"web\", \"app\"]", param.value)),
-            );
-            return None;
-        };
-        scope.reads(place.slot, Side::Row);
-        let place = Place::Cell(place.on(Side::Row));
-        let ty = place.ty(scope);
-        let values: Vec<Option<_>> = list
-            .iter()
-            .map(|value| {
-                let written = Written::of_toml(value);
-                let typed = match (&written, &ty) {
-                    (Some(written), PlaceType::Column(ty)) => written.typed(ty).ok(),
-                    (Some(written), _) => Some(written.untyped()),
-                    (None, _) => None,
-                };
-                if typed.is_none() {
-                    let wanted = match &ty {
-                        PlaceType::Column(ty) => ty.name.as_str(),
-                        _ => "a plain value",
-                    };
-                    self.report.push(
-                        Diagnostic::error(resolved.at, format!("`{value}` is not a {wanted}"))
-                            .label(format!("compared with column `{}`", column.value)),
-                    );
-                }
-                typed
-            })
-            .collect();
-        Some(Only {
-            place,
-            values: values.into_iter().collect::<Option<_>>()?,
-            column: column.value.clone(),
-            param: param.value.clone(),
         })
     }
 

@@ -2,7 +2,9 @@
 
 mod event;
 mod key;
+mod lifecycle;
 mod needs;
+mod only;
 mod value;
 
 use std::collections::BTreeMap;
@@ -54,7 +56,10 @@ fn compile_files(pack: &Pack, report: &Report) -> Option<Mapping> {
     }
     let compiled = compiler.finish();
     for (what, count) in [
-        ("events", file.events.len()),
+        (
+            "events and lifecycles",
+            file.events.len() + file.lifecycles.len(),
+        ),
         ("topics", file.topics.len()),
         ("headers", compiled.header_names.len()),
     ] {
@@ -70,6 +75,13 @@ fn compile_files(pack: &Pack, report: &Report) -> Option<Mapping> {
     for (table, watched) in tables.iter_mut().zip(compiled.watched) {
         table.watched = watched;
     }
+    let rules = compiled.rules.iter().map(|rule| rule.event_type.clone());
+    let lifecycles = compiled.lifecycles.iter();
+    let lifecycles = lifecycles.map(|compiled| compiled.lifecycle.rule.clone());
+    let rule_names = rules.chain(lifecycles).collect();
+    for compiled in compiled.lifecycles {
+        tables[compiled.table].lifecycles.push(compiled.lifecycle);
+    }
     Some(Mapping {
         tag: format!("{}@{}", file.header.name, file.header.version),
         name: file.header.name,
@@ -78,11 +90,7 @@ fn compile_files(pack: &Pack, report: &Report) -> Option<Mapping> {
         hash: hash(pack, &params),
         topics: file.topics.into_iter().map(|topic| topic.topic).collect(),
         header_names: compiled.header_names,
-        event_types: compiled
-            .rules
-            .iter()
-            .map(|rule| rule.event_type.clone())
-            .collect(),
+        rule_names,
         needs,
         tables,
         rules: compiled.rules,
@@ -182,6 +190,7 @@ fn resolve_table(report: &Report, decl: &TableDecl, schema: &[SchemaTable]) -> R
         columns,
         key: Vec::new(),
         watched: Vec::new(),
+        lifecycles: Vec::new(),
     };
     let own: &[Text] = decl.key.as_deref().unwrap_or_default();
     for part in own.iter().filter(|_| known == Known::Yes) {

@@ -1,5 +1,6 @@
 //! `[[event]]` and `[defaults.<table>]`, which share their keys.
 
+use super::lifecycle::TransitionDecl;
 use super::reader::{Flag, Node, Table, Text};
 use super::value::{FieldDecl, read_fields};
 use crate::mapping::diagnostic::{At, Diagnostic};
@@ -57,6 +58,7 @@ pub(in crate::mapping) struct EventDecl {
     pub(in crate::mapping) event_type: Option<Text>,
     pub(in crate::mapping) doc: String,
     pub(in crate::mapping) table: Option<Text>,
+    pub(in crate::mapping) transition: Option<TransitionDecl>,
     pub(in crate::mapping) clauses: Clauses,
 }
 
@@ -67,6 +69,7 @@ pub(super) const EVENT_KEYS: &[&str] = &[
     "table",
     "on",
     "changed",
+    "transition",
     "when",
     "only",
     "time",
@@ -100,7 +103,7 @@ pub(super) const DEFAULTS_KEYS: &[&str] = &[
     "check",
 ];
 /// The keys of an event that this version knows by name only.
-pub(super) const LATER_KEYS: &[&str] = &["lookup", "each", "transition", "reverts", "transaction"];
+pub(super) const LATER_KEYS: &[&str] = &["lookup", "each", "reverts", "transaction"];
 
 impl EventDecl {
     pub(super) fn read(table: &Table<'_>) -> Self {
@@ -126,6 +129,9 @@ impl EventDecl {
             event_type,
             doc: table.text("doc").map(|doc| doc.value).unwrap_or_default(),
             table: table.text("table"),
+            transition: table
+                .get("transition")
+                .and_then(|node| TransitionDecl::read(&node)),
             clauses: Clauses::read(table),
         }
     }
@@ -236,7 +242,7 @@ fn read_changed(node: &Node<'_>) -> Option<ChangedDecl> {
     })
 }
 
-fn read_only(table: &Table<'_>) -> Vec<(Text, Text)> {
+pub(super) fn read_only(table: &Table<'_>) -> Vec<(Text, Text)> {
     table
         .entries()
         .filter_map(|(column, node)| Some((column, node.text()?)))

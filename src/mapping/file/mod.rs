@@ -4,6 +4,7 @@
 //! [`super::compile`]. Keys that the language has and this version has not are refused by name.
 
 pub(super) mod event;
+pub(super) mod lifecycle;
 pub(super) mod reader;
 mod tables;
 pub(super) mod value;
@@ -11,6 +12,7 @@ pub(super) mod value;
 use toml::de::{DeTable, DeValue};
 
 use self::event::{Clauses, EventDecl};
+use self::lifecycle::LifecycleDecl;
 use self::reader::{Table, Text};
 pub(super) use self::tables::{TableDecl, TopicDecl};
 use super::diagnostic::{At, Diagnostic, FileId, Report, one_of};
@@ -46,12 +48,21 @@ pub(super) struct MappingFile {
     pub(super) params: Vec<Param>,
     pub(super) tables: Vec<TableDecl>,
     pub(super) topics: Vec<TopicDecl>,
+    pub(super) lifecycles: Vec<LifecycleDecl>,
     pub(super) defaults: Vec<(Text, Clauses)>,
     pub(super) events: Vec<EventDecl>,
 }
 
-const ROOT_KEYS: &[&str] = &["mapping", "params", "tables", "topics", "defaults", "event"];
-const ROOT_LATER: &[&str] = &["lifecycle", "privacy"];
+const ROOT_KEYS: &[&str] = &[
+    "mapping",
+    "params",
+    "tables",
+    "topics",
+    "lifecycle",
+    "defaults",
+    "event",
+];
+const ROOT_LATER: &[&str] = &["privacy"];
 
 /// Parses a file, reporting its syntax errors; what could be read is still returned.
 pub(super) fn parse<'a>(
@@ -89,6 +100,10 @@ impl MappingFile {
             topics: root
                 .table("topics")
                 .map(|table| tables::read_topics(&table))
+                .unwrap_or_default(),
+            lifecycles: root
+                .table("lifecycle")
+                .map(|table| lifecycle::read_lifecycles(&table))
                 .unwrap_or_default(),
             defaults: root
                 .table("defaults")

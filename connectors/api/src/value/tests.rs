@@ -169,6 +169,29 @@ pub(super) const FORMS: &[(&str, &str, &str)] = &[
     ),
     ("hstore", "a=>b , c=>null", r#"{"a":"b","c":null}"#),
     ("hstore[]", r#"{"\"a\"=>\"1\"",""}"#, r#"[{"a":"1"},{}]"#),
+    ("string", "Not Arrived", r#""Not Arrived""#),
+    ("int32", "-5", "-5"),
+    ("int64", "9223372036854775807", "9223372036854775807"),
+    ("double", "1.5", "1.5"),
+    ("decimal128", "120.00", r#""120.00""#),
+    (
+        "datetime",
+        "2026-12-01T10:00:00.500Z",
+        r#""2026-12-01T10:00:00.5Z""#,
+    ),
+    (
+        "objectid",
+        "65f1a0000000000000000001",
+        r#""65f1a0000000000000000001""#,
+    ),
+    ("binary", "\\x00ff10", r#""AP8Q""#),
+    (
+        "document",
+        r#"{"name":{"given":"Ana"}}"#,
+        r#"{"name":{"given":"Ana"}}"#,
+    ),
+    ("array", r#"["sea view",2]"#, r#"["sea view",2]"#),
+    ("bson", r#"{"$timestamp":1}"#, r#"{"$timestamp":1}"#),
 ];
 
 pub(super) fn json(ty: &Type, raw: &[u8]) -> Option<Vec<u8>> {

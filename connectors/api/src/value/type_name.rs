@@ -8,6 +8,22 @@ use super::{Element, Field, Kind, Type};
 /// Types inside types, deeper than anyone goes; it keeps readers from unbounded recursion.
 pub const MAX_TYPE_DEPTH: u8 = 16;
 
+/// The types of MongoDB's values (BSON 1.1), under names that no SQL type has: its date, a point in time, is a
+/// `datetime`. Documents and arrays are JSON, and so is `bson`: a rare type, or a field of several types.
+const BSON_TYPES: [(&str, Kind); 11] = [
+    ("string", Kind::Text),
+    ("int32", Kind::Int),
+    ("int64", Kind::Int),
+    ("double", Kind::Float),
+    ("decimal128", Kind::Decimal),
+    ("datetime", Kind::TimestampTz),
+    ("objectid", Kind::Text),
+    ("binary", Kind::Bytes),
+    ("document", Kind::Json),
+    ("array", Kind::Json),
+    ("bson", Kind::Json),
+];
+
 /// What separates the elements of most arrays.
 const COMMA: u8 = b',';
 
@@ -18,6 +34,13 @@ impl Type {
     #[must_use]
     pub fn parse(name: &str) -> Self {
         parse(name, MAX_TYPE_DEPTH)
+    }
+
+    /// Whether this is one of the names for MongoDB's types, which a type that users made in an SQL database
+    /// may have as well. There it is spelled in double quotes: `"document"` is text.
+    #[must_use]
+    pub fn is_bson(name: &str) -> bool {
+        bson(name).is_some()
     }
 
     /// An array of `element`. The server does not tell `int4[3][]` from `int4[]`: the elements of an array
@@ -114,9 +137,19 @@ fn parse_scalar(name: &str, depth: u8) -> Type {
     }
     let unqualified = name.strip_prefix("pg_catalog.").unwrap_or(name);
     let (base, modifier) = split_modifier(unqualified);
-    known(&base, modifier.as_deref()).unwrap_or_else(|| Type {
-        name: unqualified.to_owned(),
-        kind: Kind::Text,
+    known(&base, modifier.as_deref())
+        .or_else(|| bson(&base))
+        .unwrap_or_else(|| Type {
+            name: unqualified.to_owned(),
+            kind: Kind::Text,
+        })
+}
+
+fn bson(name: &str) -> Option<Type> {
+    let (name, kind) = BSON_TYPES.iter().find(|(known, _)| *known == name)?;
+    Some(Type {
+        name: (*name).to_owned(),
+        kind: kind.clone(),
     })
 }
 
@@ -321,6 +354,7 @@ mod tests {
                 &["row(price decimal(10, 2)) [2]"],
             ),
             ("row()", &["row( )"]),
+            ("objectid", &["objectId", " ObjectID "]),
         ] {
             for spelling in spellings {
                 assert_eq!(Type::parse(spelling), Type::parse(name), "{spelling}");
@@ -350,6 +384,8 @@ mod tests {
             "row(street text))",
             "row(\"street text)",
             "rowing(street text)",
+            "\"document\"",
+            "_string",
         ] {
             assert_eq!(
                 Type::parse(name),
@@ -359,6 +395,16 @@ mod tests {
                 }
             );
         }
+    }
+
+    #[test]
+    fn the_types_of_mongodb_keep_their_names() {
+        for (name, kind) in BSON_TYPES {
+            let ty = Type::parse(name);
+            assert_eq!((ty.name.as_str(), ty.kind), (name, kind));
+            assert!(Type::is_bson(name));
+        }
+        assert!(!Type::is_bson("date") && !Type::is_bson("text"));
     }
 
     #[test]

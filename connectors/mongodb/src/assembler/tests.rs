@@ -39,6 +39,7 @@ fn assembler(on_drop: OnDrop, resume: Position) -> Assembler {
             name: "_id".to_owned(),
             ty: Type::parse("int4"),
             before: false,
+            labels: Vec::new(),
             rules: Vec::new(),
         }],
         ops: OpSet::default().with(Op::Insert),

@@ -8,6 +8,7 @@ fn columns(names: &[(&str, &str)]) -> Columns {
         name: (*name).to_owned(),
         ty: Type::parse(ty),
         before: true,
+        labels: Vec::new(),
         rules: Vec::new(),
     };
     Columns::of(&TableNeeds {

@@ -40,6 +40,7 @@ pub(crate) fn needs(database: &str, collection: &str, columns: &[(&str, &str)]) 
         name: (*name).to_owned(),
         ty: Type::parse(ty),
         before: false,
+        labels: Vec::new(),
         rules: vec!["rule".to_owned()],
     };
     TableNeeds {

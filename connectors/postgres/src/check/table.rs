@@ -2,6 +2,7 @@
 
 use rowbridge_api::{ColumnNeed, Finding, Kind, Op, SourceError, TableNeeds};
 
+use super::labels::{self, Labels};
 use super::server::Server;
 use super::{costing, error, warning};
 use crate::catalogue::{self, Generated, Table, TypeNames};
@@ -28,6 +29,7 @@ pub(super) struct Facts {
     children: Vec<String>,
     /// The table or its leaves, quoted, where an UPDATE or DELETE fails once published.
     without_identity: Vec<String>,
+    labels: Labels,
 }
 
 pub(super) async fn read(sql: &Sql, table: &Table) -> Result<Facts, SourceError> {
@@ -66,6 +68,7 @@ pub(super) async fn read(sql: &Sql, table: &Table) -> Result<Facts, SourceError>
         leaves_without_full: row.get(6),
         children: row.get(7),
         without_identity: catalogue::without_identity(sql, table.oid).await?,
+        labels: labels::read(sql, table).await?,
     })
 }
 
@@ -104,6 +107,7 @@ impl Inspected<'_> {
             ));
         }
         self.columns(types, &mut findings);
+        findings.extend(labels::findings(self.need, &self.facts.labels));
         self.key(&mut findings);
         self.rights(server, &mut findings);
         self.row_filter(&mut findings);

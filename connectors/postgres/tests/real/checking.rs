@@ -11,6 +11,7 @@ use crate::server::Database;
 on_every_version!(
     the_printed_statements_make_a_least_privileged_role_run,
     what_differs_from_the_schema_is_named,
+    labels_of_enums_are_compared,
     a_preview_leaves_nothing_behind,
 );
 
@@ -18,6 +19,7 @@ fn column(name: &str, ty: &str) -> ColumnNeed {
     ColumnNeed {
         name: name.to_owned(),
         ty: Type::parse(ty),
+        labels: Vec::new(),
         before: true,
         rules: vec!["PriceChanged".to_owned()],
     }
@@ -104,6 +106,60 @@ async fn what_differs_from_the_schema_is_named(version: PgVersion) {
     let warnings: Vec<&str> = warnings.map(|finding| finding.problem.as_str()).collect();
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     assert!(warnings[0].contains("no primary key"), "{warnings:?}");
+}
+
+async fn labels_of_enums_are_compared(version: PgVersion) {
+    let db = Database::create(version).await;
+    db.run(
+        "CREATE TYPE status AS ENUM ('OPEN', 'FLOWN'); CREATE DOMAIN leg AS status; \
+         CREATE TABLE t (id int PRIMARY KEY, same leg, fewer status, more status, plain text); \
+         ALTER TABLE t REPLICA IDENTITY FULL",
+    )
+    .await;
+    let labelled = |name: &str, labels: &[&str]| ColumnNeed {
+        labels: labels.iter().map(|label| (*label).to_owned()).collect(),
+        ..column(name, "text")
+    };
+    let tables = [TableNeeds {
+        columns: vec![
+            labelled("same", &["FLOWN", "OPEN"]),
+            labelled("fewer", &["OPEN"]),
+            labelled("more", &["OPEN", "FLOWN", "LOST"]),
+            labelled("plain", &["OPEN"]),
+        ],
+        ..needs("t")
+    }];
+    let findings = check(&settings(&db.url), &db.pipeline, &tables).await;
+    let told: Vec<_> = findings
+        .iter()
+        .map(|finding| {
+            (
+                finding.severity,
+                finding.problem.as_str(),
+                finding.fix.as_str(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (
+                Severity::Warning,
+                "the enum of column public.t.fewer also has FLOWN, which schema.toml does not list",
+                "-- schema.toml, labels: fewer = [\"OPEN\", \"FLOWN\"]",
+            ),
+            (
+                Severity::Error,
+                "the enum of column public.t.more has no label LOST, which schema.toml lists; read by PriceChanged",
+                "-- schema.toml, labels: more = [\"OPEN\", \"FLOWN\"]",
+            ),
+            (
+                Severity::Warning,
+                "schema.toml lists labels of public.t.plain, which is no enum: nothing keeps its values to them",
+                "-- schema.toml: take plain out of the labels",
+            ),
+        ]
+    );
 }
 
 async fn a_preview_leaves_nothing_behind(version: PgVersion) {

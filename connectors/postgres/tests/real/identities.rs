@@ -22,6 +22,7 @@ fn reads_old(columns: &[&str], ops: &[Op]) -> TableNeeds {
     let columns = columns.iter().map(|name| ColumnNeed {
         name: (*name).to_owned(),
         ty: Type::parse("text"),
+        labels: Vec::new(),
         before: true,
         rules: vec!["Moved".to_owned()],
     });

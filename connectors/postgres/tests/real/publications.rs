@@ -219,6 +219,7 @@ async fn a_row_filter_and_a_column_list_hold_for_snapshot_and_stream(version: Pg
         columns: vec![ColumnNeed {
             name: "secret".to_owned(),
             ty: Type::parse("text"),
+            labels: Vec::new(),
             before: false,
             rules: vec!["Told".to_owned()],
         }],

@@ -237,6 +237,7 @@ fn needs<S: Subject>(subject: &S) -> TableNeeds {
     let column = |(name, ty): (&str, &str)| ColumnNeed {
         name: name.to_owned(),
         ty: Type::parse(ty),
+        labels: Vec::new(),
         before: false,
         rules: vec!["conformance".to_owned()],
     };
