@@ -11,6 +11,7 @@ mod edits;
 mod init;
 mod instances;
 mod kills;
+mod legacy;
 mod rows;
 mod seats;
 mod servers;
