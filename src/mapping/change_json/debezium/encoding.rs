@@ -238,8 +238,15 @@ fn decimal(text: &str, scale: Option<i64>) -> Result<String, String> {
     unscaled(text, scale)
 }
 
+/// Digits before the point that PostgreSQL stores at most; after it are fewer ("Numeric Types" in its manual). A scale
+/// is written out as zeros.
+const MAX_SCALE: u64 = 131_072;
+
 /// A big-endian two's complement integer in base64, divided by 10^scale.
 fn unscaled(base64: &str, scale: i64) -> Result<String, String> {
+    if scale.unsigned_abs() > MAX_SCALE {
+        return Err("a scale that no decimal has".to_owned());
+    }
     let bytes = STANDARD
         .decode(base64)
         .map_err(|_| "expected a decimal in base64")?;
