@@ -2,6 +2,7 @@
 
 use std::hint::black_box;
 
+use anyhow::{Result, ensure};
 use rowbridge_kafka::offline::Partition;
 use rowbridge_kafka::{Fields, HeaderName};
 
@@ -52,7 +53,7 @@ impl<'a> Step<'a> {
     }
 
     /// Writes the events of one batch as the Kafka sink does.
-    pub(crate) fn batch(&mut self) {
+    pub(crate) fn batch(&mut self) -> Result<()> {
         let batch = self.events.batch;
         let taken = match self.with_headers {
             Headers::All => usize::MAX,
@@ -69,6 +70,10 @@ impl<'a> Step<'a> {
                 timestamp_ms: RECORDED_MS,
             });
         }
-        black_box(self.partition.close());
+        ensure!(
+            !black_box(self.partition.close()).is_empty(),
+            "an empty batch"
+        );
+        Ok(())
     }
 }

@@ -27,15 +27,15 @@ fn main() -> Result<()> {
         print(&format!("map: {name}"), measure(|| map.batch())?);
         let mut encode = encode::Step::new(map.events());
         if encode.records() > 0 {
-            print(&format!("encode: {name}"), measure(|| Ok(encode.batch()))?);
+            print(&format!("encode: {name}"), measure(|| encode.batch())?);
         }
     }
     let mut map = map::Step::new(&mapping, &seat::ONE_EVENT)?;
     map.batch()?;
     let mut with = encode::Step::new(map.events());
     let mut without = encode::Step::without_headers(map.events());
-    let with_headers = measure(|| Ok(with.batch()))?;
-    let none = measure(|| Ok(without.batch()))?;
+    let with_headers = measure(|| with.batch())?;
+    let none = measure(|| without.batch())?;
     print("headers: a record with eleven", with_headers);
     print("headers: a record without", none);
     print("headers: what eleven cost", with_headers - none);

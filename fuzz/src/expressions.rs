@@ -1,5 +1,5 @@
-//! An expression of the mapping language: a condition behind `?`, a path with its `$`, a column behind `#`, and all else
-//! a template.
+//! An expression of the mapping language: a condition behind `?`, a path with its `$` and one to a time behind `@`, a
+//! column behind `#` and one with a delta behind `-`, and all else a template.
 
 use std::cell::OnceCell;
 use std::sync::Arc;
@@ -21,15 +21,12 @@ pub fn one(bytes: &[u8]) {
             format!("when = {condition}\n[[event.check]]\nassert = {condition}\nmessage = \"no\"")
         }
         Some(("$", _)) => format!(
-            "time = {0}\nheaders = {{ h = {0} }}\n[event.data]\na = {0}\nb = {{ path = {0}, as = \"string\" }}",
+            "headers = {{ h = {0} }}\n[event.data]\na = {0}\nb = {{ path = {0}, as = \"string\" }}",
             quote(text)
         ),
-        Some(("#", column)) => {
-            format!(
-                "changed = [{0}]\n[event.data]\na = {{ delta = {0} }}",
-                quote(column)
-            )
-        }
+        Some(("@", path)) => format!("time = {}", quote(path)),
+        Some(("#", column)) => format!("changed = [{}]", quote(column)),
+        Some(("-", column)) => format!("[event.data]\na = {{ delta = {} }}", quote(column)),
         _ => format!(
             "key = {0}\nsubject = {0}\n[event.data]\na = {{ template = {0} }}",
             quote(text)
