@@ -56,8 +56,14 @@ fn check(diagnostics: &Diagnostics, pack: &Pack) {
             column <= text.chars().count() + 1,
             "{said}: the line has no such column"
         );
-        let place = format!("--> {}:{line}:", file.name);
-        assert!(rendered.contains(&place), "{place} is not in\n{rendered}");
+        // The end of the file is shown behind its last line.
+        let is_end = text.is_empty() && line == file.text.split('\n').count();
+        let lines = if is_end { line - 1..=line } else { line..=line };
+        let mut places = lines.map(|line| format!("--> {}:{line}:", file.name));
+        assert!(
+            places.any(|place| rendered.contains(&place)),
+            "{said}: not in\n{rendered}"
+        );
     }
 }
 
