@@ -165,7 +165,8 @@ fn split_name(field: &str) -> Option<(String, &str)> {
     let (name, ty) = match field.strip_prefix('"') {
         None => {
             let (name, ty) = field.split_once(|c: char| c.is_ascii_whitespace())?;
-            (name.to_owned(), ty)
+            // A quote inside would close one that another field opens.
+            (!name.contains('"')).then(|| (name.to_owned(), ty))?
         }
         Some(mut rest) => {
             let mut name = String::new();
@@ -349,6 +350,7 @@ mod tests {
             "row(street text,)",
             "row(street text))",
             "row(\"street text)",
+            "row(st\"reet text\" text)",
             "rowing(street text)",
         ] {
             assert_eq!(
