@@ -440,6 +440,14 @@ fn a_template_may_have_any_letter_anywhere() {
 }
 
 #[test]
+fn a_mistake_at_a_letter_of_two_bytes_is_shown() {
+    let wrong = rule("on = \"insert\"\nwhen = \"ü\"\n[event.data]\na = \"$.row.extras[ü]\"\n");
+    let all = Mapping::compile(&pack(&format!("{HEAD}{wrong}"))).unwrap_err();
+    assert!(all.count(Severity::Error) == 2, "{all:?}");
+    assert!(all.render(Colour::Never).contains("$.row.extras[ü]"));
+}
+
+#[test]
 fn a_bad_event_is_quarantined_and_the_others_go_out() {
     let rules = [
         rule("on = \"insert\"\n[event.data]\nseat = { path = \"$.row.seat_no\", required = true }\n"),
