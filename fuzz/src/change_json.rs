@@ -1,6 +1,6 @@
 //! Lines of change JSON, as a capture holds them.
 
-use crate::changes;
+use super::changes;
 
 /// See [`changes::check`].
 pub fn one(bytes: &[u8]) {

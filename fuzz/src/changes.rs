@@ -10,7 +10,7 @@ use rowbridge::mapping::change_document::ChangeDocument;
 use rowbridge::mapping::change_json::{ChangeReader, Replay, Tables};
 use rowbridge_api::{Batch, Cell, Change, Item, Row, Shape, Transaction};
 
-use crate::pack;
+use super::pack;
 
 thread_local! {
     static MAPPING: OnceCell<Arc<Mapping>> = const { OnceCell::new() };

@@ -1,6 +1,6 @@
 //! One envelope of Debezium: the value of its record, which may spread over lines.
 
-use crate::changes;
+use super::changes;
 
 /// See [`changes::check`].
 pub fn one(bytes: &[u8]) {

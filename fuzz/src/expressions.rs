@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rowbridge::mapping::change_json::{ChangeReader, Tables};
 use rowbridge_api::Batch;
 
-use crate::{changes, pack};
+use super::{changes, pack};
 
 /// What is said points into the file, and what compiles gives JSON for any change.
 pub fn one(bytes: &[u8]) {

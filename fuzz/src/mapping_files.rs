@@ -6,7 +6,7 @@ use rowbridge::mapping::cases::{Case, Problems};
 use rowbridge::mapping::change_json::Tables;
 use rowbridge::mapping::{Colour, Mapping, SourceFile};
 
-use crate::pack;
+use super::pack;
 
 /// What is said points into the files. What compiles compiles again to the same, and runs its case.
 pub fn one(bytes: &[u8]) {
