@@ -39,7 +39,8 @@ fn run(mapping: &Arc<Mapping>, text: &str) {
     };
     match Case::parse(&file, &tables) {
         Ok(case) => {
-            case.run(mapping, &tables);
+            let (once, twice) = (case.run(mapping, &tables), case.run(mapping, &tables));
+            assert_eq!(once.passed(), twice.passed(), "a case gives the same twice");
         }
         Err(list) => {
             for problem in &list {
@@ -49,7 +50,8 @@ fn run(mapping: &Arc<Mapping>, text: &str) {
                     "{problem:?} points outside of the file"
                 );
             }
-            Problems { file, list }.render(Colour::Never);
+            let shown = Problems { file, list }.render(Colour::Never);
+            assert!(shown.contains("--> case.toml:"), "no place in {shown}");
         }
     }
 }

@@ -25,6 +25,10 @@ fn notes() -> Arc<Tables> {
     tables(&[("id", "int8"), ("body", "text"), ("fare", "numeric(10,2)")])
 }
 
+fn days() -> Arc<Tables> {
+    tables(&[("id", "int8"), ("fare", "numeric"), ("day", "date")])
+}
+
 fn read_all(tables: &Arc<Tables>, lines: &[&str]) -> Result<Batch, LineError> {
     let mut reader = ChangeReader::new(Arc::clone(tables));
     let mut batch = Batch::default();
@@ -192,8 +196,16 @@ fn what_no_server_can_say_is_refused_and_not_counted_on_from() {
             r#"{"op":"c","after":{"fare":{"scale":-2147483648,"value":"AQ=="}},"source":{"table":"notes"}}"#,
             "`fare`: a scale that no decimal has",
         ),
+        (
+            r#"{"op":"c","after":{"day":20100500},"source":{"table":"notes"}}"#,
+            "`day`: a date out of range",
+        ),
+        (
+            r#"{"op":"c","after":{"day":9223372036854775807},"source":{"table":"notes"}}"#,
+            "`day`: a date out of range",
+        ),
     ] {
-        let error = error(line);
+        let error = read_all(&days(), &[line]).unwrap_err().to_string();
         assert!(error.ends_with(problem), "{error}");
     }
 }

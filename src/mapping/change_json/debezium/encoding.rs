@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use bigdecimal::BigDecimal;
 use bigdecimal::num_bigint::BigInt;
 use jiff::civil::{Date, DateTime, Time};
-use jiff::{SignedDuration, ToSpan as _};
+use jiff::{SignedDuration, Span};
 use rowbridge_api::{Kind, Type};
 
 use super::super::cell;
@@ -285,11 +285,10 @@ fn fraction_digits(name: &str) -> Option<u8> {
 }
 
 fn date(days: i64) -> Result<String, String> {
-    let date = i32::try_from(days)
-        .ok()
-        .and_then(|days| Date::constant(1970, 1, 1).checked_add(days.days()).ok());
+    let since_epoch = Span::new().try_days(days);
+    let date = since_epoch.and_then(|since| Date::constant(1970, 1, 1).checked_add(since));
     date.map(|date| date.to_string())
-        .ok_or_else(|| "a date out of range".to_owned())
+        .map_err(|_| "a date out of range".to_owned())
 }
 
 fn date_time(ty: &Type, nanos: i128) -> Result<String, String> {
