@@ -95,10 +95,14 @@ impl fmt::Debug for EncodedBatch {
     }
 }
 
+/// A recycled buffer is kept up to this size: one huge row must not pin its size.
+const MAX_KEPT_BYTES: usize = 8 << 20;
+
 impl EncodedBatch {
-    /// Empties it and keeps its memory.
+    /// Empties it and keeps its memory, within reason.
     pub fn clear(&mut self) {
         self.buf.clear();
+        self.buf.shrink_to(MAX_KEPT_BYTES);
         self.records.clear();
         self.headers.clear();
         self.progress = None;

@@ -1,4 +1,4 @@
-//! Seat changes waiting in the slot: every one a single-row update that gives one SeatReassigned.
+//! Updates of single rows waiting in the slot, numbered from 1, and the events that each of them is to give.
 
 use anyhow::Result;
 use tokio_postgres::Client;
@@ -8,15 +8,64 @@ use crate::Servers;
 /// Segments that the updates walk over, in turns.
 pub(crate) const SEGMENTS: u64 = 10_000;
 
-/// Flights that the segments are on, so that keys spread over the partitions.
+/// Flights and bookings that the segments are of, so that keys spread over the partitions.
 const FLIGHTS: u64 = 200;
+const BOOKINGS: u64 = 1_000;
 
 /// A backlog: so many updates, in transactions of so many rows.
 pub(crate) struct Backlog<'a> {
     pub(crate) name: &'a str,
     pub(crate) rows: u64,
     pub(crate) rows_per_transaction: u64,
+    pub(crate) update: Update,
 }
+
+/// What each update assigns and gives.
+#[derive(Clone, Copy)]
+pub(crate) struct Update {
+    /// In SQL; `n` is the update's number. Each gives its row values that it did not have.
+    set: &'static str,
+    pub(crate) gives: &'static [Expected],
+}
+
+/// An event that every update gives once.
+pub(crate) struct Expected {
+    pub(crate) kind: &'static str,
+    /// One of [`crate::tally::TOPICS`].
+    pub(crate) topic: &'static str,
+    /// The field that tells the update's number.
+    pub(crate) field: &'static str,
+}
+
+/// One event for each row.
+pub(crate) const SEAT: Update = Update {
+    set: "seat_no = 'S' || n",
+    gives: &[SEAT_REASSIGNED],
+};
+
+/// Three events for each row. A fare has two decimals, and up to 10,000,000 updates give a possible one.
+pub(crate) const FARE_SEAT_AND_CLASS: Update = Update {
+    set: "fare = n::numeric / 100, seat_no = 'S' || n, fare_class = 'K' || n",
+    gives: &[
+        SEAT_REASSIGNED,
+        Expected {
+            kind: "FareChanged",
+            topic: "bookings",
+            field: "fare",
+        },
+        Expected {
+            kind: "ServiceClassChanged",
+            topic: "bookings",
+            field: "fare_class",
+        },
+    ],
+};
+
+const SEAT_REASSIGNED: Expected = Expected {
+    kind: "SeatReassigned",
+    topic: "inventory",
+    field: "seat",
+};
 
 pub(crate) async fn connect(url: &str) -> Result<Client> {
     let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await?;
@@ -30,9 +79,11 @@ pub(crate) async fn prepare(servers: &Servers) -> Result<()> {
     client
         .batch_execute(&format!(
             "INSERT INTO bookings (pnr, status, sales_channel, contact_email, currency, total_amount)
-                 VALUES ('BENCH1', 'CONFIRMED', 'web', 'bench@example.com', 'GBP', 100);
+                 SELECT 'BN' || lpad(n::text, 4, '0'), 'CONFIRMED', 'web', 'bench@example.com', 'GBP', 100
+                 FROM generate_series(0, {BOOKINGS} - 1) n;
              INSERT INTO segments (id, pnr, flight_no, departure_date, cabin, fare_class, seat_no, fare, status, sales_channel)
-                 SELECT n, 'BENCH1', 'BA' || n % {FLIGHTS}, date '2026-12-01' + (n % 7)::int, 'Y', 'M', 'S0', 120.50, 'OPEN', 'web'
+                 SELECT n, 'BN' || lpad((n % {BOOKINGS})::text, 4, '0'), 'BA' || n % {FLIGHTS},
+                     date '2026-12-01' + (n % 7)::int, 'Y', 'M', 'S0', 120.50, 'OPEN', 'web'
                  FROM generate_series(1, {SEGMENTS}) n"
         ))
         .await?;
@@ -41,7 +92,7 @@ pub(crate) async fn prepare(servers: &Servers) -> Result<()> {
 }
 
 impl Backlog<'_> {
-    /// Commits the updates. Each gives its row a seat that it did not have.
+    /// Commits the updates.
     pub(crate) async fn write(&self, servers: &Servers) -> Result<()> {
         let client = connect(&servers.url).await?;
         client.batch_execute("SET synchronous_commit = off").await?;
@@ -56,10 +107,10 @@ impl Backlog<'_> {
             .batch_execute(&format!(
                 "DO $$ DECLARE per_transaction constant int8 := {per_transaction};
                  BEGIN FOR n IN 1..{} LOOP
-                     UPDATE segments SET seat_no = 'S' || n, updated_at = clock_timestamp() WHERE id = 1 + n % {SEGMENTS};
+                     UPDATE segments SET {}, updated_at = clock_timestamp() WHERE id = 1 + n % {SEGMENTS};
                      {commit}
                  END LOOP; END $$",
-                self.rows
+                self.rows, self.update.set
             ))
             .await?;
         Ok(())

@@ -1,10 +1,8 @@
 //! Draining a backlog: the floor and Rowbridge in turns, three times each.
 
-use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
-use rowbridge_testbed::consumer::{EndOffsets, read_each};
+use anyhow::{Result, bail};
 
 use crate::Servers;
 use crate::backlog::{self, Backlog, connect};
@@ -12,18 +10,16 @@ use crate::floor;
 use crate::measure::{cpu_seconds, rss_peak_mib};
 use crate::pipeline::Pipeline;
 use crate::report::{Report, median, round};
+use crate::tally::{self, Tally, Watch};
 
 const REPEATS: usize = 3;
 const DEADLINE: Duration = Duration::from_secs(600);
 
 /// One drain by Rowbridge.
 struct Drained {
-    took: Duration,
+    tally: Tally,
     cpu_s: f64,
     rss_mib: f64,
-    events: u64,
-    lost: u64,
-    duplicates: u64,
 }
 
 pub(crate) async fn run(servers: &Servers, backlog: &Backlog<'_>) -> Result<Report> {
@@ -64,7 +60,7 @@ pub(crate) async fn run(servers: &Servers, backlog: &Backlog<'_>) -> Result<Repo
         eprintln!(
             "{}: rowbridge took {:.2} s, {:.2} CPU-s, {:.0} MiB",
             backlog.name,
-            drained.took.as_secs_f64(),
+            drained.tally.took.as_secs_f64(),
             drained.cpu_s,
             drained.rss_mib
         );
@@ -84,16 +80,14 @@ async fn drain(
     backlog: &Backlog<'_>,
     end: &str,
 ) -> Result<Drained> {
-    let offsets = EndOffsets::committed(&servers.kafka.brokers(), &pipeline.topic())?;
+    let mut watch = Watch::new(servers, pipeline)?;
     let client = connect(&servers.url).await?;
     let started = Instant::now();
     let process = pipeline.start()?;
-    // Samples of the last stable offsets; which of them covered the last event is known afterwards.
-    let mut samples = Vec::new();
     let query = "SELECT confirmed_flush_lsn >= $2::text::pg_lsn FROM pg_replication_slots WHERE slot_name = $1";
     let mut asked = Instant::now();
     loop {
-        samples.push((started.elapsed(), offsets.read()?));
+        watch.sample(started.elapsed())?;
         if asked.elapsed() > Duration::from_millis(200) {
             asked = Instant::now();
             if client
@@ -113,36 +107,12 @@ async fn drain(
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let (cpu_s, rss_mib) = (cpu_seconds(process.pid()?)?, rss_peak_mib(process.pid()?)?);
-    samples.push((started.elapsed(), offsets.read()?));
+    watch.sample(started.elapsed())?;
     process.stop().await?;
-
-    let mut seen = HashSet::new();
-    let (mut events, mut duplicates, mut last) = (0, 0, (0, 0));
-    let last_seat = format!("S{}", backlog.rows);
-    read_each(&servers.kafka.brokers(), &pipeline.topic(), |event| {
-        events += 1;
-        let seat = event.field("seat");
-        if seat == last_seat {
-            last = (event.partition, event.offset);
-        }
-        if event.kind() != "SeatReassigned" || !seen.insert(seat) {
-            duplicates += 1;
-        }
-    })?;
-    let lost = backlog.rows.saturating_sub(seen.len() as u64);
-    let covered = samples
-        .iter()
-        .find(|(_, offsets)| offsets.get(&last.0).is_some_and(|offset| *offset > last.1));
-    let took = covered
-        .context("the last event was never covered by the last stable offset")?
-        .0;
     Ok(Drained {
-        took,
+        tally: tally::count(servers, pipeline, backlog, &watch)?,
         cpu_s,
         rss_mib,
-        events,
-        lost,
-        duplicates,
     })
 }
 
@@ -151,18 +121,23 @@ fn report(backlog: &Backlog<'_>, floors: &[Duration], drains: &[Drained]) -> Rep
     let rows = backlog.rows as f64;
     let events = drains
         .iter()
-        .map(|drained| drained.events)
+        .map(|drained| drained.tally.events)
         .min()
         .unwrap_or_default();
     let rate = |took: &Duration| rows / took.as_secs_f64();
     let ratios = floors
         .iter()
         .zip(drains)
-        .map(|(floor, drained)| floor.as_secs_f64() / drained.took.as_secs_f64());
+        .map(|(floor, drained)| floor.as_secs_f64() / drained.tally.took.as_secs_f64());
     Report {
         workload: backlog.name.to_owned(),
         rows_per_s: Some(round(
-            median(drains.iter().map(|drained| rate(&drained.took)).collect()),
+            median(
+                drains
+                    .iter()
+                    .map(|drained| rate(&drained.tally.took))
+                    .collect(),
+            ),
             0,
         )),
         floor_rows_per_s: Some(round(median(floors.iter().map(rate).collect()), 0)),
@@ -172,7 +147,7 @@ fn report(backlog: &Backlog<'_>, floors: &[Duration], drains: &[Drained]) -> Rep
             median(
                 drains
                     .iter()
-                    .map(|drained| drained.events as f64 / drained.took.as_secs_f64())
+                    .map(|drained| drained.tally.events as f64 / drained.tally.took.as_secs_f64())
                     .collect(),
             ),
             0,
@@ -188,13 +163,13 @@ fn report(backlog: &Backlog<'_>, floors: &[Duration], drains: &[Drained]) -> Rep
             median(
                 drains
                     .iter()
-                    .map(|drained| drained.cpu_s * 1e6 / drained.events as f64)
+                    .map(|drained| drained.cpu_s * 1e6 / drained.tally.events as f64)
                     .collect(),
             ),
             2,
         ),
-        lost: drains.iter().map(|drained| drained.lost).sum(),
-        duplicates: drains.iter().map(|drained| drained.duplicates).sum(),
+        lost: drains.iter().map(|drained| drained.tally.lost).sum(),
+        duplicates: drains.iter().map(|drained| drained.tally.duplicates).sum(),
         ..Report::default()
     }
 }

@@ -4,7 +4,8 @@
 //!
 //! A drain alternates `pg_recvlogical` to /dev/null (the floor: the same publication, plugin and protocol
 //! version) with Rowbridge draining the same backlog through `mappings/airline` into Kafka with
-//! transactions, three times each, and reports medians. A latency run writes single-row commits at a fixed
+//! transactions, three times each, and reports medians. In `drain_fanout` every update changes fare, seat
+//! and class of a segment and gives three events. A latency run writes single-row commits at a fixed
 //! rate, open loop, and reports the time from the commit's answer to a `read_committed` consumer, beside a
 //! bare replication client on a second slot. Everything published is read back and counted.
 
@@ -17,11 +18,12 @@ mod latency;
 mod measure;
 mod pipeline;
 mod report;
+mod tally;
 
 use anyhow::{Context, Result, bail};
 use rowbridge_testbed::{Kafka, PgVersion, Postgres};
 
-use backlog::Backlog;
+use backlog::{Backlog, FARE_SEAT_AND_CLASS, SEAT};
 use report::Report;
 
 /// The servers of one run.
@@ -32,10 +34,11 @@ pub(crate) struct Servers {
     pub(crate) url: String,
 }
 
-const WORKLOADS: [&str; 5] = [
+const WORKLOADS: [&str; 6] = [
     "drain_10k",
     "drain_single",
     "drain_one",
+    "drain_fanout",
     "latency_1000",
     "latency_5000",
 ];
@@ -93,40 +96,20 @@ async fn run(arguments: &Arguments) -> Result<()> {
     for workload in &arguments.workloads {
         // Fresh servers for each, so that none inherits another's WAL, cache or topics.
         let servers = start(workload).await?;
+        let backlog = |rows, rows_per_transaction, update| Backlog {
+            name: workload,
+            rows,
+            rows_per_transaction,
+            update,
+        };
         let rows = |full: u64| (full * arguments.scale / 100).max(1_000);
         let report = match workload.as_str() {
-            "drain_10k" => {
-                drain::run(
-                    &servers,
-                    &Backlog {
-                        name: workload,
-                        rows: rows(1_000_000),
-                        rows_per_transaction: 10_000,
-                    },
-                )
-                .await?
-            }
-            "drain_single" => {
-                drain::run(
-                    &servers,
-                    &Backlog {
-                        name: workload,
-                        rows: rows(500_000),
-                        rows_per_transaction: 1,
-                    },
-                )
-                .await?
-            }
-            "drain_one" => {
-                drain::run(
-                    &servers,
-                    &Backlog {
-                        name: workload,
-                        rows: rows(1_000_000),
-                        rows_per_transaction: u64::MAX,
-                    },
-                )
-                .await?
+            "drain_10k" => drain::run(&servers, &backlog(rows(1_000_000), 10_000, SEAT)).await?,
+            "drain_single" => drain::run(&servers, &backlog(rows(500_000), 1, SEAT)).await?,
+            "drain_one" => drain::run(&servers, &backlog(rows(1_000_000), u64::MAX, SEAT)).await?,
+            "drain_fanout" => {
+                let backlog = backlog(rows(1_000_000), 10_000, FARE_SEAT_AND_CLASS);
+                drain::run(&servers, &backlog).await?
             }
             "latency_1000" => latency::run(&servers, workload, 1_000, rows(30_000)).await?,
             _ => latency::run(&servers, workload, 5_000, rows(150_000)).await?,

@@ -47,7 +47,12 @@ impl Pipeline {
 
     /// The topic that seat changes go to.
     pub(crate) fn topic(&self) -> String {
-        format!("{}.inventory", self.name)
+        self.topic_named("inventory")
+    }
+
+    /// A topic of the pack.
+    pub(crate) fn topic_named(&self, topic: &str) -> String {
+        format!("{}.{topic}", self.name)
     }
 
     pub(crate) fn slot(&self) -> String {

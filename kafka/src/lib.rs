@@ -22,6 +22,8 @@ mod cluster;
 mod error;
 mod link;
 mod murmur2;
+#[doc(hidden)]
+pub mod offline;
 mod producer;
 mod records;
 mod sasl;

@@ -186,7 +186,11 @@ async fn set(
     let mut out = io::stdout();
     let Some(wanted) = &args.position else {
         drop(source);
-        remove_slot_when_free(postgres, &config.pipeline).await?;
+        // A slot that somebody else has to make is kept: rows are read at a new snapshot, and the stream goes on
+        // from where the slot stands.
+        if postgres.create_slot || taken.slot == SlotIs::Lost {
+            remove_slot_when_free(postgres, &config.pipeline).await?;
+        }
         commit(config, kafka, taken.identity, Progress::CREATING).await?;
         writeln!(
             out,

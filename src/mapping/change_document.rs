@@ -108,7 +108,10 @@ impl<'a> ChangeDocument<'a> {
                 }
                 Cell::Value(raw) => {
                     write_name(&column.name, &mut first, out);
-                    if column.ty.write_json(raw, out).is_err() {
+                    let value = out.len();
+                    if column.ty.write_json(raw, out).is_ok() {
+                        keep_on_one_line(&mut out[value..]);
+                    } else {
                         out.truncate(start);
                         first = was_first;
                         missing
@@ -152,6 +155,13 @@ impl Missing<'_> {
             }
             out.push(b'}');
         }
+    }
+}
+
+/// A `json` cell is as it was stored, and may spread over lines. In JSON a bare line break is always white space.
+fn keep_on_one_line(json: &mut [u8]) {
+    for byte in json.iter_mut().filter(|byte| matches!(byte, b'\n' | b'\r')) {
+        *byte = b' ';
     }
 }
 

@@ -441,6 +441,23 @@ fn the_servers_last_timestamp_can_be_a_key() {
 }
 
 #[test]
+fn a_template_may_have_any_letter_anywhere() {
+    let rules = rule("on = \"insert\"\nkey = \"ü{id}é}ß\"\n");
+    assert_eq!(
+        Bench::new(&rules).run(Op::Insert, None, Some(ROW)),
+        ["E ü7é}ß {}"]
+    );
+}
+
+#[test]
+fn a_mistake_at_a_letter_of_two_bytes_is_shown() {
+    let wrong = rule("on = \"insert\"\nwhen = \"ü\"\n[event.data]\na = \"$.row.extras[ü]\"\n");
+    let all = Mapping::compile(&pack(&format!("{HEAD}{wrong}"))).unwrap_err();
+    assert!(all.count(Severity::Error) == 2, "{all:?}");
+    assert!(all.render(Look::PLAIN).contains("$.row.extras[ü]"));
+}
+
+#[test]
 fn a_bad_event_is_quarantined_and_the_others_go_out() {
     let rules = [
         rule("on = \"insert\"\n[event.data]\nseat = { path = \"$.row.seat_no\", required = true }\n"),

@@ -14,6 +14,7 @@ mod edits;
 mod init;
 mod instances;
 mod kills;
+mod legacy;
 mod operations;
 mod readme;
 mod rows;

@@ -51,7 +51,7 @@ cleared = { const = "yes" }
 "#;
 
 /// Waits until `count` events are in the topic.
-async fn arrived(
+pub(crate) async fn arrived(
     rig: &Rig,
     topic: &str,
     count: usize,

@@ -13,6 +13,7 @@
 //! - [`pgoutput`]: the decoder; pure
 //! - `intake`: the buffer that a batch's cells point into
 //! - `slot`, `publication`, `timeline`, `synchronous`, `catalogue`: what the server remembers and knows
+//! - [`offline`]: the decoder without a server, for benches and fuzz targets
 //! - `wire`, `sql`, `socket`, `tls`, `error`: sessions; `admission`: what keeps us out of them
 //!
 //! Deliberately absent: value decoding (rowbridge-api), mapping, any knowledge of sinks, a value tree.
@@ -24,6 +25,8 @@ mod check;
 pub mod config;
 mod error;
 mod intake;
+#[doc(hidden)]
+pub mod offline;
 pub mod pgoutput;
 pub mod preview;
 mod publication;

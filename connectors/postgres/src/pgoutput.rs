@@ -418,15 +418,17 @@ mod tests {
         (message, cells)
     }
 
+    /// Single messages of real servers; not the streams of several, nor what fuzzing found.
     fn corpus() -> Vec<(String, Vec<u8>)> {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/decode");
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/corpus/pgoutput");
         let files = std::fs::read_dir(folder).unwrap();
         let read = files.map(|file| {
             let path = file.unwrap().path();
             let name = path.file_name().unwrap().to_string_lossy().into_owned();
             (name, std::fs::read(path).unwrap())
         });
-        read.collect()
+        read.filter(|(name, _)| !name.starts_with("stream-") && !name.starts_with("found-"))
+            .collect()
     }
 
     #[test]

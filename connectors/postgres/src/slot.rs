@@ -191,6 +191,14 @@ pub(crate) async fn create(link: &mut Link, sql: &Sql, name: &str) -> Result<Cre
     }
 }
 
+/// Stops a creation that waits. The server would not notice that nobody waits for it any more, and make the slot in
+/// the end.
+pub(crate) async fn give_up(sql: &Sql, walsender: i32) -> Result<(), SourceError> {
+    let cancel = "SELECT pg_cancel_backend($1)";
+    let doing = "stop creating the slot";
+    sql.query(doing, cancel, &[&walsender]).await.map(drop)
+}
+
 fn creation_error(name: &str, error: WireError) -> SourceError {
     let problem = format!("cannot create slot {name}: {error}");
     match error.code() {

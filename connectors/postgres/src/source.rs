@@ -201,7 +201,14 @@ impl PostgresSource {
                 if !self.config.create_slot {
                     return Err(no_slot_wanted(name));
                 }
-                let created = slot::create(&mut owned.link, sql, name).await?;
+                let walsender = owned.link.backend_pid();
+                let created = tokio::select! {
+                    created = slot::create(&mut owned.link, sql, name) => created?,
+                    () = io.shutdown.cancelled() => {
+                        slot::give_up(sql, walsender).await?;
+                        return Err(interrupted());
+                    }
+                };
                 let point = created.consistent_point;
                 snapshot.import(&created.snapshot, point).await?;
                 let start = slot::start_statement(name, name);

@@ -13,10 +13,10 @@ use std::sync::Arc;
 
 use rowbridge_api::{Op, Position};
 
-use super::Line;
 use super::node::{Node, Object, Problem};
 use super::row_change::{OwnedCell, RowChange, TransactionFacts};
 use super::tables::{DeclaredTable, Tables};
+use super::{Line, MAX_ORDER, TOO_FAR};
 use encoding::FieldSchema;
 
 /// Whether a line is Debezium's rather than change JSON.
@@ -150,11 +150,17 @@ fn facts(payload: &Object<'_>, source: &Object<'_>) -> Result<TransactionFacts, 
         None => None,
     };
     let commit_micros = match (source.get("ts_us"), source.get("ts_ms")) {
-        (Some(micros), _) => Some(micros.integer()?),
-        (None, Some(millis)) => Some(millis.integer::<i64>()?.saturating_mul(1_000)),
+        (Some(micros), _) => Some(commit_time(micros, 1)?),
+        (None, Some(millis)) => Some(commit_time(millis, 1_000)?),
         (None, None) => None,
     };
-    let lsn: Option<u64> = source.get("lsn").map(Node::integer).transpose()?;
+    let lsn_at = source.get("lsn");
+    let lsn: Option<u64> = lsn_at.map(Node::integer).transpose()?;
+    if let (Some(at), Some(lsn)) = (lsn_at, lsn)
+        && lsn > MAX_ORDER
+    {
+        return Err(at.problem(TOO_FAR));
+    }
     Ok(TransactionFacts {
         group: group.or_else(|| id.map(|id| id.to_string())),
         id,
@@ -162,4 +168,12 @@ fn facts(payload: &Object<'_>, source: &Object<'_>) -> Result<TransactionFacts, 
         commit_micros,
         ordinal: None,
     })
+}
+
+/// Microseconds since 1970 of a number of units; a time that change JSON can write too.
+fn commit_time(at: Node<'_>, unit_micros: i64) -> Result<i64, Problem> {
+    let micros = at.integer::<i64>()?.checked_mul(unit_micros);
+    micros
+        .filter(|micros| jiff::Timestamp::from_microsecond(*micros).is_ok())
+        .ok_or_else(|| at.problem("a time of commit out of range"))
 }

@@ -234,7 +234,7 @@ fn facts(object: &Object<'_>) -> Result<TransactionFacts, Problem> {
             facts.group = Some(word);
         }
         facts.commit_micros = tx.get("time").map(time).transpose()?;
-        facts.ordinal = tx.get("ordinal").map(Node::integer).transpose()?;
+        facts.ordinal = tx.get("ordinal").map(ordinal).transpose()?;
     }
     if let Some(source) = object.get("source").filter(|source| source.is_object()) {
         facts.position = position_in(&source.object()?)?;
@@ -249,10 +249,29 @@ fn position_in(object: &Object<'_>) -> Result<Option<Position>, Problem> {
     let Some(at) = object.get("position") else {
         return Ok(None);
     };
-    let position = at.string()?.parse();
-    position
-        .map(Some)
-        .map_err(|error: rowbridge_api::ParsePositionError| at.problem(error.to_string()))
+    let position: Position = at
+        .string()?
+        .parse()
+        .map_err(|error: rowbridge_api::ParsePositionError| at.problem(error.to_string()))?;
+    if position.order() > MAX_ORDER {
+        return Err(at.problem(TOO_FAR));
+    }
+    Ok(Some(position))
+}
+
+/// Positions count up from the last one that the input names; no server comes so far that this ends.
+const MAX_ORDER: u64 = u64::MAX / 2;
+const TOO_FAR: &str = "a position past all that a server can reach";
+
+/// As many changes of a transaction as an event's sequence can number.
+const MAX_ORDINAL: u64 = (1 << 48) - 1;
+
+fn ordinal(at: Node<'_>) -> Result<u64, Problem> {
+    let ordinal = at.integer()?;
+    if ordinal > MAX_ORDINAL {
+        return Err(at.problem("more changes than a transaction can have"));
+    }
+    Ok(ordinal)
 }
 
 /// An RFC 3339 time as microseconds since 1970-01-01 UTC.

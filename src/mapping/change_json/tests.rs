@@ -25,6 +25,10 @@ fn notes() -> Arc<Tables> {
     tables(&[("id", "int8"), ("body", "text"), ("fare", "numeric(10,2)")])
 }
 
+fn days() -> Arc<Tables> {
+    tables(&[("id", "int8"), ("fare", "numeric"), ("day", "date")])
+}
+
 fn read_all(tables: &Arc<Tables>, lines: &[&str]) -> Result<Batch, LineError> {
     let mut reader = ChangeReader::new(Arc::clone(tables));
     let mut batch = Batch::default();
@@ -163,6 +167,78 @@ fn errors_name_line_and_column_and_no_value() {
     line 1, column 12: no `op`: rows flattened by ExtractNewRecordState have lost their old image; read the topic before it
     "
     );
+}
+
+#[test]
+fn what_no_server_can_say_is_refused_and_not_counted_on_from() {
+    for (line, problem) in [
+        (
+            r#"{"op":"insert","table":"note","after":{},"position":"FFFFFFFF/FFFFFFFF"}"#,
+            "a position past all that a server can reach",
+        ),
+        (
+            r#"{"commit":{"position":"80000000/0"}}"#,
+            "a position past all that a server can reach",
+        ),
+        (
+            r#"{"op":"insert","table":"note","after":{},"tx":{"ordinal":18446744073709551615}}"#,
+            "more changes than a transaction can have",
+        ),
+        (
+            r#"{"op":"c","after":{},"source":{"table":"notes","lsn":18446744073709551615}}"#,
+            "a position past all that a server can reach",
+        ),
+        (
+            r#"{"op":"c","after":{},"source":{"table":"notes","ts_us":9223372036854775807}}"#,
+            "a time of commit out of range",
+        ),
+        (
+            r#"{"op":"c","after":{"fare":{"scale":-2147483648,"value":"AQ=="}},"source":{"table":"notes"}}"#,
+            "`fare`: a scale that no decimal has",
+        ),
+        (
+            r#"{"op":"c","after":{"day":20100500},"source":{"table":"notes"}}"#,
+            "`day`: a date out of range",
+        ),
+        (
+            r#"{"op":"c","after":{"day":9223372036854775807},"source":{"table":"notes"}}"#,
+            "`day`: a date out of range",
+        ),
+    ] {
+        let error = read_all(&days(), &[line]).unwrap_err().to_string();
+        assert!(error.ends_with(problem), "{error}");
+    }
+}
+
+#[test]
+fn a_document_that_spreads_over_lines_is_written_on_one() {
+    let tables = tables(&[("id", "int8"), ("doc", "json")]);
+    let mut batch = read_all(
+        &tables,
+        &[r#"{"op":"read","table":"note","after":{"id":1,"doc":{"a": 1}}}"#],
+    )
+    .unwrap();
+    let blank = batch.bytes.iter().position(|byte| *byte == b' ').unwrap();
+    batch.bytes[blank] = b'\n';
+    let [Item::Shape(shape), Item::Begin(tx), Item::Change(change), _] = &batch.items[..] else {
+        panic!("{:?}", batch.items);
+    };
+    let mut line = Vec::new();
+    let document = crate::mapping::change_document::ChangeDocument {
+        table: "note",
+        shape,
+        batch: &batch,
+        tx,
+        change,
+        identity: &rowbridge_api::Identity {
+            source: "s".to_owned(),
+            history: "1".to_owned(),
+        },
+    };
+    document.write(&mut line);
+    let line = String::from_utf8(line).unwrap();
+    assert!(!line.contains('\n'), "{line}");
+    assert_eq!(changes(&tables, &line), r#"0 read [] [1 {"a": 1}]"#);
 }
 
 #[test]

@@ -75,7 +75,7 @@ fn parse_path(scope: &Scope<'_>, text: &Text, range: Range<usize>) -> Option<JpQ
     match parse_json_path(source) {
         Ok(query) => Some(query),
         Err(error) => {
-            let place = error_place(&error, 0, source.len());
+            let place = error_place(&error, 0, source);
             let at = text.part(range.start + place.start..range.start + place.end);
             scope.error(
                 Diagnostic::error(at, format!("`{source}` is not a JSONPath"))
@@ -99,7 +99,7 @@ fn parse_condition(scope: &Scope<'_>, text: &Text) -> Option<Filter> {
             _ => ("more than one condition".to_owned(), text.at),
         },
         Err(error) => {
-            let place = error_place(&error, WRAP.0.len(), text.value.len());
+            let place = error_place(&error, WRAP.0.len(), &text.value);
             (problem(&error), text.part(place))
         }
     };
@@ -111,18 +111,19 @@ fn parse_condition(scope: &Scope<'_>, text: &Text) -> Option<Filter> {
     None
 }
 
-/// Where the parser stopped, as one character (or the end) of a text of `len` bytes that starts `skip`
-/// bytes into what was parsed.
-fn error_place(error: &JsonPathError, skip: usize, len: usize) -> Range<usize> {
+/// Where the parser stopped, as one character (or the end) of `text`, which starts `skip` bytes into what was
+/// parsed.
+fn error_place(error: &JsonPathError, skip: usize, text: &str) -> Range<usize> {
     let JsonPathError::PestError(error) = error else {
-        return 0..len;
+        return 0..text.len();
     };
     let start = match error.location {
         pest::error::InputLocation::Pos(start) | pest::error::InputLocation::Span((start, _)) => {
-            start.saturating_sub(skip).min(len)
+            start.saturating_sub(skip).min(text.len())
         }
     };
-    start..(start + 1).min(len).max(start)
+    let rest = text.get(start..).unwrap_or_default();
+    start..start + rest.chars().next().map_or(0, char::len_utf8)
 }
 
 fn problem(error: &JsonPathError) -> String {

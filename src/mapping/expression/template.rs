@@ -59,7 +59,10 @@ pub(in crate::mapping) fn compile(scope: &Scope<'_>, text: &Text) -> Option<Temp
             }
             at += end + 1;
         } else {
-            let run = rest[1..].find(['{', '}']).map_or(rest.len(), |run| run + 1);
+            // A lone `}` is text, so the run may begin with one.
+            let mut braces = rest.char_indices().skip(1);
+            let end = braces.find(|(_, c)| matches!(c, '{' | '}'));
+            let run = end.map_or(rest.len(), |(end, _)| end);
             literal.extend_from_slice(&rest.as_bytes()[..run]);
             at += run;
         }

@@ -198,7 +198,9 @@ fn split_name(field: &str) -> Option<(String, &str)> {
     let (name, ty) = match field.strip_prefix('"') {
         None => {
             let (name, ty) = field.split_once(|c: char| c.is_ascii_whitespace())?;
-            (name.to_owned(), ty)
+            // What would mean something else once it stands in quotes.
+            let is_bare = !name.contains(['"', '(', ')']);
+            is_bare.then(|| (name.to_owned(), ty))?
         }
         Some(mut rest) => {
             let mut name = String::new();
@@ -383,6 +385,8 @@ mod tests {
             "row(street text,)",
             "row(street text))",
             "row(\"street text)",
+            "row(st\"reet text\" text)",
+            "row(st(reet text, zip text[)])",
             "rowing(street text)",
             "\"document\"",
             "_string",

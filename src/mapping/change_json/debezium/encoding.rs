@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use bigdecimal::BigDecimal;
 use bigdecimal::num_bigint::BigInt;
 use jiff::civil::{Date, DateTime, Time};
-use jiff::{SignedDuration, ToSpan as _};
+use jiff::{SignedDuration, Span};
 use rowbridge_api::{Kind, Type};
 
 use super::super::cell;
@@ -238,8 +238,15 @@ fn decimal(text: &str, scale: Option<i64>) -> Result<String, String> {
     unscaled(text, scale)
 }
 
+/// Digits before the point that PostgreSQL stores at most; after it are fewer ("Numeric Types" in its manual). A scale
+/// is written out as zeros.
+const MAX_SCALE: u64 = 131_072;
+
 /// A big-endian two's complement integer in base64, divided by 10^scale.
 fn unscaled(base64: &str, scale: i64) -> Result<String, String> {
+    if scale.unsigned_abs() > MAX_SCALE {
+        return Err("a scale that no decimal has".to_owned());
+    }
     let bytes = STANDARD
         .decode(base64)
         .map_err(|_| "expected a decimal in base64")?;
@@ -278,11 +285,10 @@ fn fraction_digits(name: &str) -> Option<u8> {
 }
 
 fn date(days: i64) -> Result<String, String> {
-    let date = i32::try_from(days)
-        .ok()
-        .and_then(|days| Date::constant(1970, 1, 1).checked_add(days.days()).ok());
+    let since_epoch = Span::new().try_days(days);
+    let date = since_epoch.and_then(|since| Date::constant(1970, 1, 1).checked_add(since));
     date.map(|date| date.to_string())
-        .ok_or_else(|| "a date out of range".to_owned())
+        .map_err(|_| "a date out of range".to_owned())
 }
 
 fn date_time(ty: &Type, nanos: i128) -> Result<String, String> {
