@@ -118,7 +118,9 @@ mod tests {
             .filter(|text| text.starts_with("rowbridge "));
         assert!(commands.clone().count() > 20);
         commands.by_ref().for_each(|command| {
-            let words = command.replace("LSN", "16/B374D848");
+            let words = command
+                .replace("LSN", "16/B374D848")
+                .replace("POSITION", "16/B374D848");
             let parsed = crate::cli::Cli::try_parse_from(words.split_whitespace());
             assert!(parsed.is_ok(), "`{command}` is not a command: {parsed:?}");
         });

@@ -222,6 +222,7 @@ fn drop_least(parts: &mut Vec<Part>) {
 /// Cuts the least important part that may be cut to the room that the others leave; whether that was enough.
 fn cut(parts: &mut [Part], columns: usize) -> bool {
     let excess = width(parts).saturating_sub(columns);
+    let is_alone = parts.len() == 1;
     let may_be_cut = |part: &&mut Part| part.cut != Cut::Never;
     let Some(part) = parts
         .iter_mut()
@@ -231,7 +232,7 @@ fn cut(parts: &mut [Part], columns: usize) -> bool {
         return false;
     };
     let room = part.text.width().saturating_sub(excess);
-    let least = if part.rank == 0 { 0 } else { LEAST_CUT_COLUMNS };
+    let least = if is_alone { 0 } else { LEAST_CUT_COLUMNS };
     if room < least {
         return false;
     }
