@@ -100,7 +100,9 @@ async fn three_nodes_elect_another_primary() {
         begun.elapsed(),
         [0, 1, 2].map(|node| resident_mb(mongo.pid(node).unwrap()))
     );
-    let client = Client::with_uri_str(mongo.url()).await.unwrap();
+    // A change stream asks for the node it read from, and looks elsewhere only when this time is over.
+    let url = mongo.url() + "&serverSelectionTimeoutMS=5000";
+    let client = Client::with_uri_str(url).await.unwrap();
     let seats = client
         .database(&mongo.database("election"))
         .collection::<Document>("seats");
