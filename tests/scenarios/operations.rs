@@ -248,9 +248,10 @@ async fn moving_to_a_promoted_server_that_has_the_slot() -> Result<()> {
     settled(&old.rig, Reads::Once).await?;
     postgres.stop(StopMode::Fast).await?;
     let promoted = postgres.start_copy(CopyBegins::Promoted).await?;
+    let (_, database) = url.rsplit_once('/').context("a database")?;
     let there = old
         .rig
-        .moved("promoted", &promoted.url_of("promoted"), &kafka.brokers())?;
+        .moved("promoted", &promoted.url_of(database), &kafka.brokers())?;
     let mut moved = Move::new(old, Place::new(there));
     let [same_data, _] = blocks("### To another database server", "sh")[..] else {
         bail!("two ways to another server");

@@ -132,9 +132,13 @@ async fn a_stranger_follows_the_six_steps() -> Result<()> {
         bail!("seven blocks");
     };
     stranger.sql(&role.1).await?;
+    let (_, database) = stranger.database.rsplit_once('/').context("a database")?;
     let here = config
         .1
-        .replace("localhost:5432", &postgres.addr().to_string())
+        .replace(
+            "localhost:5432/shop",
+            &format!("{}/{database}", postgres.addr()),
+        )
         .replace("localhost:9092", &kafka.brokers());
     std::fs::write(stranger.dir.path().join("rowbridge.toml"), here)?;
     stranger.checks_without_a_mapping(&check.1).await?;
