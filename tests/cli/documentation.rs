@@ -65,6 +65,36 @@ fn the_configuration_of_the_readme_is_valid() {
 }
 
 #[test]
+fn the_configurations_of_operations_are_valid() {
+    let blocks = blocks("docs/operations.md", "toml");
+    let shown = blocks
+        .iter()
+        .filter(|block| block.contains("[source.mongodb]"));
+    let mut checked = 0;
+    for text in shown {
+        let folder = tempfile::tempdir().unwrap();
+        let config = folder.path().join("rowbridge.toml");
+        let pack = root().join("mappings/hotel");
+        let mapping = "mapping  = \"hotel\"";
+        assert!(text.contains(mapping), "{text}");
+        std::fs::write(
+            &config,
+            text.replace(mapping, &format!("mapping = {pack:?}")),
+        )
+        .unwrap();
+        let output = rowbridge(&["check", "--offline", "-c", config.to_str().unwrap()], b"");
+        assert!(
+            output.status.success(),
+            "{}{}",
+            stdout(&output),
+            stderr(&output)
+        );
+        checked += 1;
+    }
+    assert_eq!(checked, 1);
+}
+
+#[test]
 fn the_commands_of_the_readme_that_need_no_server_run() {
     let input = std::fs::read(root().join("mappings/airline/examples/one-update.json")).unwrap();
     let readme = std::fs::read_to_string(root().join("README.md")).unwrap();

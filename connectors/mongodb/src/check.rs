@@ -116,11 +116,17 @@ fn collection_findings(need: &TableNeeds, found: &Found) -> Vec<Finding> {
             cost: None,
         }];
     }
-    let command = format!(
-        "db.getSiblingDB({}).runCommand({{ {}: {}, changeStreamPreAndPostImages: {{ enabled: true }} }})",
-        quoted(schema),
-        if found.exists { "collMod" } else { "create" },
-        quoted(name)
+    let command = run_command(
+        schema,
+        &format!(
+            "{}: {}, \"changeStreamPreAndPostImages\": {{ \"enabled\": true }}",
+            if found.exists {
+                "\"collMod\""
+            } else {
+                "\"create\""
+            },
+            quoted(name)
+        ),
     );
     let cost = "each update and delete also writes the document before it; they are kept for \
                 changeStreamOptions.preAndPostImages.expireAfterSeconds, by default as long as the oplog";
@@ -212,13 +218,23 @@ async fn rights(
     Ok(Some(Finding {
         severity: Severity::Error,
         problem: format!("this user may not {}", missing.join(", nor ")),
-        fix: format!(
-            "db.getSiblingDB(\"admin\").runCommand({{ createRole: \"rowbridge\", roles: [], privileges: [ {} ] }}); \
-             db.getSiblingDB({}).runCommand({{ grantRolesToUser: {}, roles: [ {{ role: \"rowbridge\", db: \"admin\" }} ] }})",
-            privileges.join(", "),
-            quoted(database),
-            quoted(name)
-        ),
+        fix: [
+            run_command(
+                "admin",
+                &format!(
+                    "\"createRole\": \"rowbridge\", \"roles\": [], \"privileges\": [ {} ]",
+                    privileges.join(", ")
+                ),
+            ),
+            run_command(
+                database,
+                &format!(
+                    "\"grantRolesToUser\": {}, \"roles\": [ {{ \"role\": \"rowbridge\", \"db\": \"admin\" }} ]",
+                    quoted(name)
+                ),
+            ),
+        ]
+        .join("\n"),
         cost: None,
     }))
 }
@@ -274,16 +290,16 @@ impl Right {
     /// As a role's definition has it.
     fn privilege(&self) -> String {
         let resource = match &self.database {
-            None => "{ cluster: true }".to_owned(),
+            None => "{ \"cluster\": true }".to_owned(),
             Some(database) => format!(
-                "{{ db: {}, collection: {} }}",
+                "{{ \"db\": {}, \"collection\": {} }}",
                 quoted(database),
                 quoted(&self.collection)
             ),
         };
         let actions: Vec<_> = self.actions.iter().map(|action| quoted(action)).collect();
         format!(
-            "{{ resource: {resource}, actions: [ {} ] }}",
+            "{{ \"resource\": {resource}, \"actions\": [ {} ] }}",
             actions.join(", ")
         )
     }
@@ -363,6 +379,14 @@ async fn oplog(client: &Client) -> Option<Finding> {
         fix: "db.adminCommand({ replSetResizeOplog: 1, minRetentionHours: 48 }) on each member".to_owned(),
         cost: Some("disk space for the changes of two days".to_owned()),
     })
+}
+
+/// A command for the shell, whose document is JSON.
+fn run_command(database: &str, fields: &str) -> String {
+    format!(
+        "db.getSiblingDB({}).runCommand({{ {fields} }})",
+        quoted(database)
+    )
 }
 
 /// A string as JavaScript has it.

@@ -237,3 +237,74 @@ async fn a_standalone_server_and_missing_images_are_found_with_their_commands() 
     database.run_command(images).await.unwrap();
     assert!(source.check(&[need]).await.unwrap().is_empty());
 }
+
+/// Runs a command that `check` prints, as the shell does.
+async fn in_the_shell(client: &Client, printed: &str) {
+    let command = printed
+        .strip_prefix("db.getSiblingDB(")
+        .and_then(|rest| rest.split_once(").runCommand("));
+    let (database, command) = command.unwrap_or_else(|| panic!("{printed}"));
+    let database: String = serde_json::from_str(database).unwrap();
+    let command: serde_json::Value =
+        serde_json::from_str(command.strip_suffix(')').unwrap()).unwrap();
+    let command = bson::serialize_to_document(&command).unwrap();
+    client
+        .database(&database)
+        .run_command(command)
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn the_printed_commands_let_a_least_privileged_user_run() {
+    let mongo = Mongo::builder().auth().start().await.unwrap();
+    let name = mongo.database("guarded");
+    let admin = Client::with_uri_str(mongo.url()).await.unwrap();
+    admin
+        .database(&name)
+        .collection("items")
+        .insert_one(doc! { "_id": 1 })
+        .await
+        .unwrap();
+    mongo
+        .create_user("bridge", "its secret", &[])
+        .await
+        .unwrap();
+    let url = mongo.url_of("bridge", "its secret");
+    let mut need = needs(&name, "items", &ID);
+    need.columns[0].before = true;
+    let mut source = MongoSource::new(settings(&url));
+    let refused_at_first = source.own().await.unwrap_err();
+    assert!(refused(refused_at_first, State::Invalid).contains("rowbridge check"));
+    // What it may not look at comes with the next round.
+    for round in 0.. {
+        let findings = source.check(std::slice::from_ref(&need)).await.unwrap();
+        if findings.is_empty() {
+            assert!(round > 0, "something was missing");
+            break;
+        }
+        assert!(round < 3, "{findings:?}");
+        for finding in &findings {
+            for line in finding.fix.lines() {
+                in_the_shell(&admin, line).await;
+            }
+        }
+    }
+    let mut follower = Follower::start(settings(&url), Start::FIRST, vec![need]).await;
+    let (rows, _) = follower.snapshot().await;
+    assert_eq!(rows, ["read -> _id=1"]);
+    let items = admin.database(&name).collection::<Document>("items");
+    items
+        .update_one(doc! { "_id": 1 }, doc! { "$set": { "seen": true } })
+        .await
+        .unwrap();
+    assert_eq!(follower.change().await, "update _id=1 -> _id=1");
+    follower.stop().await;
+
+    let mut wrong = MongoSource::new(settings(&mongo.url_of("bridge", "not its secret")));
+    let said = refused(wrong.own().await.unwrap_err(), State::Invalid);
+    assert!(
+        said.contains("authSource") && !said.contains("its secret"),
+        "{said}"
+    );
+}
