@@ -31,6 +31,7 @@ use crate::health::Peer;
 use crate::mapping::{Evaluator, Mapping, Stamp, Stop};
 use crate::refusal::Refusal;
 use crate::sink::{Sink, SinkError};
+#[cfg(all(feature = "postgres", feature = "mongodb", feature = "kafka"))]
 pub(crate) use committer::wait_for_the_last;
 pub use meter::Meters;
 

@@ -64,14 +64,19 @@ impl<'a> Snapshot<'a> {
         })
     }
 
-    /// Sends every document of the mapped collections, then the end of the snapshot: the stream follows from
+    /// Sends every document of the collections that rules read so, then the end of the snapshot: the stream follows from
     /// `since`, or else from the moment of the first read.
     pub(crate) async fn send(
         mut self,
         since: Option<Position>,
         io: &mut SourceIo,
     ) -> Result<Done, SourceError> {
-        let needs = io.tables.clone();
+        let needs: Vec<TableNeeds> = io
+            .tables
+            .iter()
+            .filter(|need| need.ops.contains(Op::Read))
+            .cloned()
+            .collect();
         let rows_about = self.rows_about(&needs).await;
         for (number, need) in (1..).zip(&needs) {
             tracing::info!(collection = %need.table, "reading existing documents");

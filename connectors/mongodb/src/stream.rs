@@ -24,6 +24,8 @@ use crate::event::Fragments;
 use crate::reader::{Fetched, Reader};
 use crate::token;
 
+/// Items of a batch, at most.
+const MAX_ITEMS: usize = 16 << 10;
 /// How often the distance to the server's present is published.
 const STATUS_EVERY: Duration = Duration::from_secs(1);
 
@@ -90,7 +92,7 @@ impl<'a> Stream<'a> {
     }
 
     async fn wait(&mut self) -> Result<Woke, SourceError> {
-        let wants_more = self.batch.bytes.len() < self.limits.batch_bytes;
+        let wants_more = self.wants_more();
         let has_batch = self.has_batch();
         let wake_at = self.status_due.min(self.sent_at + HEARTBEAT);
         let SourceIo {
@@ -110,6 +112,11 @@ impl<'a> Stream<'a> {
             () = sleep_until(wake_at.into()), if !has_batch => Ok(Woke::Timer),
             fetched = self.reader.next(), if wants_more => Ok(Woke::Fetched(fetched)),
         }
+    }
+
+    /// A batch is closed by its bytes; rows of which little is read fill it by their number.
+    fn wants_more(&self) -> bool {
+        self.batch.bytes.len() < self.limits.batch_bytes && self.batch.items.len() < MAX_ITEMS
     }
 
     /// A batch should be sent: it has items, or nothing was sent for so long that others may take us for gone.
@@ -147,8 +154,7 @@ impl<'a> Stream<'a> {
                     return Err(SourceError::transient("the server ended the change stream"));
                 }
             }
-            let wants_more = self.batch.bytes.len() < self.limits.batch_bytes;
-            next = wants_more.then(|| self.reader.ready()).flatten();
+            next = self.wants_more().then(|| self.reader.ready()).flatten();
         }
         Ok(())
     }

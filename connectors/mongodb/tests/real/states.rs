@@ -2,7 +2,7 @@
 
 use bson::{Document, doc};
 use mongodb::Client;
-use rowbridge_api::{Identity, Severity, Source, SourceError, Start, State};
+use rowbridge_api::{Identity, Op, Severity, Source, SourceError, Start, State};
 use rowbridge_mongodb::{MongoSource, OnDrop};
 use rowbridge_testbed::Mongo;
 
@@ -307,4 +307,46 @@ async fn the_printed_commands_let_a_least_privileged_user_run() {
         said.contains("authSource") && !said.contains("its secret"),
         "{said}"
     );
+}
+
+#[tokio::test]
+async fn an_event_larger_than_the_server_can_send_is_said() {
+    let mongo = Mongo::shared().await.unwrap();
+    let client = Client::with_uri_str(mongo.url()).await.unwrap();
+    let database = client.database(&mongo.database("large"));
+    let create = doc! { "create": "items", "changeStreamPreAndPostImages": { "enabled": true } };
+    database.run_command(create).await.unwrap();
+    let tables = vec![needs(database.name(), "items", &ID)];
+    let mut follower = Follower::start(settings(&mongo.url()), Start::FIRST, tables).await;
+    follower.snapshot().await;
+    let items = database.collection::<Document>("items");
+    items
+        .insert_one(doc! { "_id": 1, "text": "a".repeat(9 << 20) })
+        .await
+        .unwrap();
+    assert_eq!(follower.change().await, "insert -> _id=1");
+    let other = doc! { "$set": { "text": "b".repeat(9 << 20) } };
+    items.update_one(doc! { "_id": 1 }, other).await.unwrap();
+    let said = refused(follower.ended().await, State::EventTooLarge);
+    assert!(
+        said.contains("6.0.9") && said.contains("position set"),
+        "{said}"
+    );
+}
+
+#[tokio::test]
+async fn collections_whose_documents_no_rule_reads_are_not_read_at_first_start() {
+    let mongo = Mongo::shared().await.unwrap();
+    let client = Client::with_uri_str(mongo.url()).await.unwrap();
+    let database = client.database(&mongo.database("unread"));
+    let items = database.collection::<Document>("items");
+    items.insert_one(doc! { "_id": 1 }).await.unwrap();
+    let mut need = needs(database.name(), "items", &ID);
+    need.ops = [Op::Insert].into_iter().collect();
+    let mut follower = Follower::start(settings(&mongo.url()), Start::FIRST, vec![need]).await;
+    let (rows, _) = follower.snapshot().await;
+    assert!(rows.is_empty(), "{rows:?}");
+    items.insert_one(doc! { "_id": 2 }).await.unwrap();
+    assert_eq!(follower.change().await, "insert -> _id=2");
+    follower.stop().await;
 }
