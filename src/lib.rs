@@ -2,7 +2,8 @@
 //!
 //! Code map, in the order one event travels:
 //!
-//! - `rowbridge-postgres` (own crate): replication socket -> [`rowbridge_api::Batch`]
+//! - `rowbridge-postgres` (own crate): replication socket -> [`rowbridge_api::Batch`]; `rowbridge-mongodb`: change stream
+//!   -> the same
 //! - [`mapping`]: a compiled mapping turns a change into encoded events; pure, no IO
 //! - [`event`]: the encoded batch: CloudEvents records as ranges of one buffer
 //! - [`event_json`]: one event as one line of JSON, for `dry-run` and the stdout sink
