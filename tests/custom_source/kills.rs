@@ -34,7 +34,7 @@ impl Program {
         })?))
     }
 
-    fn kill9(mut self) -> Result<()> {
+    fn kill9(&mut self) -> Result<()> {
         ensure!(self.0.try_wait()?.is_none(), "the program ended by itself");
         self.0.kill()?;
         self.0.wait()?;
