@@ -1,4 +1,4 @@
-//! `rowbridge run` as a process of its own: this executable again, with the README's configuration.
+//! `rowbridge run` as a process of its own: this executable again, with the stage's configuration.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -12,31 +12,37 @@ use rowbridge_testbed::http;
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
+use crate::stage::Stage;
+
 const DEADLINE: Duration = Duration::from_secs(60);
 
 pub(crate) struct Daemon {
     child: Child,
     dir: TempDir,
     http: String,
-    environment: Vec<(&'static str, String)>,
+    environment: Vec<(String, String)>,
 }
 
 impl Daemon {
-    pub(crate) fn start(url: &str, brokers: &str) -> Result<Self> {
+    pub(crate) fn start<S: Stage>(stage: &S, brokers: &str) -> Result<Self> {
         let dir = TempDir::new()?;
-        std::fs::write(dir.path().join("rowbridge.toml"), readme_config()?)?;
+        std::fs::write(dir.path().join("rowbridge.toml"), S::config()?)?;
         let port = std::net::TcpListener::bind("127.0.0.1:0")?
             .local_addr()?
             .port();
         let http = format!("127.0.0.1:{port}");
-        let pack = concat!(env!("CARGO_MANIFEST_DIR"), "/mappings/airline");
-        let environment = vec![
-            ("ROWBRIDGE__PIPELINE", "airline".to_owned()),
-            ("ROWBRIDGE__MAPPING", pack.to_owned()),
-            ("ROWBRIDGE_SOURCE__POSTGRES__URL", url.to_owned()),
+        let pack = format!("{}/mappings/{}", env!("CARGO_MANIFEST_DIR"), S::NAME);
+        let url = format!("ROWBRIDGE_SOURCE__{}__URL", S::SERVER.to_uppercase());
+        let environment = [
+            ("ROWBRIDGE__PIPELINE", S::NAME.to_owned()),
+            ("ROWBRIDGE__MAPPING", pack),
+            (&url, stage.url().to_owned()),
             ("ROWBRIDGE_SINK__KAFKA__BROKERS", brokers.to_owned()),
             ("ROWBRIDGE_HTTP__LISTEN", http.clone()),
         ];
+        let environment = environment
+            .map(|(name, value)| (name.to_owned(), value))
+            .to_vec();
         let child = spawn(&dir, &environment)?;
         Ok(Self {
             child,
@@ -103,7 +109,7 @@ impl Daemon {
     }
 }
 
-fn spawn(dir: &TempDir, environment: &[(&'static str, String)]) -> Result<Child> {
+fn spawn(dir: &TempDir, environment: &[(String, String)]) -> Result<Child> {
     let log = File::options()
         .append(true)
         .create(true)
@@ -122,37 +128,4 @@ fn spawn(dir: &TempDir, environment: &[(&'static str, String)]) -> Result<Child>
 
 fn log_path(dir: &TempDir) -> PathBuf {
     dir.path().join("rowbridge.log")
-}
-
-/// The first TOML block of README.md.
-fn readme_config() -> Result<&'static str> {
-    let readme = include_str!("../../README.md");
-    let (_, rest) = readme
-        .split_once("```toml\n")
-        .context("README.md has a configuration")?;
-    let (config, _) = rest
-        .split_once("```")
-        .context("README.md's configuration ends")?;
-    Ok(config)
-}
-
-/// Waits until the slot acknowledged everything that is committed now.
-pub(crate) async fn acknowledged(client: &tokio_postgres::Client) -> Result<()> {
-    let written: String = client
-        .query_one("SELECT pg_current_wal_lsn()::text", &[])
-        .await?
-        .get(0);
-    let query = "SELECT confirmed_flush_lsn >= $1::text::pg_lsn FROM pg_replication_slots WHERE slot_name = 'rowbridge_airline'";
-    let started = Instant::now();
-    while !client
-        .query_one(query, &[&written])
-        .await?
-        .get::<_, bool>(0)
-    {
-        if started.elapsed() > DEADLINE {
-            bail!("the slot did not advance to {written} within {DEADLINE:?}");
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    Ok(())
 }

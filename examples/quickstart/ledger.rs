@@ -1,14 +1,12 @@
 //! What should have arrived, what did, and the count at the end.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
 
 use anyhow::{Result, ensure};
 use rowbridge_testbed::consumer::{Event, read_all};
 
-use crate::story::{Expected, Statement};
-
-const EVENT_TOPICS: [&str; 3] = ["travel.bookings", "travel.inventory", "travel.prices"];
+use crate::story::{Expected, Story};
 
 /// Longest part of a body that is printed, in characters.
 const SHOWN_BODY: usize = 150;
@@ -19,6 +17,8 @@ const SHOWN_EVENTS: usize = 5;
 pub(crate) struct Ledger {
     brokers: String,
     quarantine: String,
+    /// By event type; a quarantine record does not tell where the event would have gone.
+    topics: BTreeMap<String, String>,
     expected: BTreeMap<Expected, usize>,
     /// How many events of each topic and partition were printed already.
     told: BTreeMap<(String, i32), usize>,
@@ -48,8 +48,12 @@ impl fmt::Display for Count {
 }
 
 impl Ledger {
-    pub(crate) fn new(brokers: &str, pipeline: &str) -> Self {
+    pub(crate) fn new<W>(brokers: &str, pipeline: &str, story: &Story<W>) -> Self {
+        let topics = story
+            .events()
+            .map(|event| (event.event_type.clone(), event.topic.clone()));
         Self {
+            topics: topics.collect(),
             brokers: brokers.to_owned(),
             quarantine: format!("rowbridge.{pipeline}.quarantine"),
             expected: BTreeMap::new(),
@@ -57,14 +61,8 @@ impl Ledger {
         }
     }
 
-    /// The rows that exist at first start.
-    pub(crate) fn first_start(&mut self, statement: &Statement) -> Result<()> {
-        println!("\n     {}", statement.say);
-        self.tell(statement)
-    }
-
-    /// Prints the events that came since the last call, and fails if they are not the statement's.
-    pub(crate) fn tell(&mut self, statement: &Statement) -> Result<()> {
+    /// Prints the events that came since the last call, and fails if they are not as many as expected.
+    pub(crate) fn tell(&mut self, say: &str, events: &[Expected]) -> Result<()> {
         let mut seen = BTreeMap::new();
         let mut shown = 0;
         for event in self.read()? {
@@ -90,14 +88,13 @@ impl Ledger {
             _ if shown > SHOWN_EVENTS => println!("     -> and {} more", shown - SHOWN_EVENTS),
             _ => {}
         }
-        for event in &statement.events {
+        for event in events {
             *self.expected.entry(event.clone()).or_default() += 1;
         }
         ensure!(
-            shown == statement.events.len(),
-            "{:?} should have given {} events and gave {shown}",
-            statement.say,
-            statement.events.len()
+            shown == events.len(),
+            "{say:?} should have given {} events and gave {shown}",
+            events.len()
         );
         Ok(())
     }
@@ -125,7 +122,8 @@ impl Ledger {
 
     fn read(&self) -> Result<Vec<Event>> {
         let mut events = Vec::new();
-        for topic in EVENT_TOPICS.into_iter().chain([self.quarantine.as_str()]) {
+        let topics: BTreeSet<&String> = self.topics.values().collect();
+        for topic in topics.into_iter().chain([&self.quarantine]) {
             events.extend(read_all(&self.brokers, topic)?);
         }
         Ok(events)
@@ -156,7 +154,8 @@ impl Ledger {
         let quarantined = event.topic == self.quarantine;
         Expected {
             topic: if quarantined {
-                topic_of(&self.kind(event))
+                let topic = self.topics.get(&self.kind(event));
+                topic.cloned().unwrap_or_default()
             } else {
                 event.topic.clone()
             },
@@ -188,16 +187,4 @@ impl Ledger {
             event.key
         )
     }
-}
-
-/// The topic that a quarantined event would have gone to; the record itself tells type and key.
-fn topic_of(event_type: &str) -> String {
-    match event_type {
-        "SeatSold" | "InventoryReleased" | "SeatAssigned" | "SeatReassigned" | "SeatReleased" => {
-            "travel.inventory"
-        }
-        "PriceChanged" => "travel.prices",
-        _ => "travel.bookings",
-    }
-    .to_owned()
 }

@@ -5,6 +5,8 @@
 //! consumer got for each. In the middle it kills the daemon with SIGKILL while a Kafka transaction is
 //! open. At the end a fresh consumer reads everything and counts what is lost and what is there twice.
 //!
+//! `--mongodb` tells `hotel.toml` instead: a guest's stay in documents of MongoDB.
+//!
 //! `--keep` leaves everything running and prints where it is.
 
 #![expect(
@@ -13,19 +15,24 @@
     reason = "the story is told on the terminal"
 )]
 
+mod airline;
 mod daemon;
+mod hotel;
 mod kill;
 mod ledger;
+mod stage;
 mod story;
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
-use anyhow::{Context, Result};
-use rowbridge_testbed::{Kafka, PgVersion, Postgres};
+use anyhow::Result;
 
+use airline::Airline;
 use daemon::Daemon;
+use hotel::Hotel;
 use ledger::Ledger;
-use story::{Statement, Story};
+use stage::{Stage, acknowledged};
 
 /// The statements that run before the kill; the story goes on after it.
 const STATEMENTS_BEFORE_THE_KILL: usize = 8;
@@ -35,11 +42,18 @@ fn main() -> ExitCode {
     if arguments.get(1).is_some_and(|argument| argument == "run") {
         return rowbridge::cli::main(); // The daemon that this example started: the same code as the binary.
     }
-    let keep = arguments.iter().any(|argument| argument == "--keep");
-    match tokio::runtime::Runtime::new()
+    let given = |flag: &str| arguments.iter().any(|argument| argument == flag);
+    let keep = given("--keep");
+    let told = tokio::runtime::Runtime::new()
         .map_err(Into::into)
-        .and_then(|runtime| runtime.block_on(tell(keep)))
-    {
+        .and_then(|runtime| {
+            if given("--mongodb") {
+                runtime.block_on(tell::<Hotel>(keep))
+            } else {
+                runtime.block_on(tell::<Airline>(keep))
+            }
+        });
+    match told {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -50,70 +64,58 @@ fn main() -> ExitCode {
 }
 
 /// Tells the story; whether nothing was lost and nothing came twice.
-async fn tell(keep: bool) -> Result<bool> {
-    let story = Story::load()?;
-    say("starting PostgreSQL and Kafka (the first time they are fetched, which takes a minute)");
-    let (postgres, kafka) = tokio::try_join!(Postgres::start(PgVersion::V15), Kafka::start())?;
-    let url = postgres.database("reservations").await?;
-    let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await?;
-    tokio::spawn(connection);
-    client
-        .batch_execute(include_str!("../../mappings/airline/schema.sql"))
-        .await
-        .context("mappings/airline/schema.sql")?;
+async fn tell<S: Stage>(keep: bool) -> Result<bool> {
+    let story = S::story()?;
+    say(&format!(
+        "starting {} and kafka (the first time they are fetched, which takes a minute)",
+        S::SERVER
+    ));
+    let (stage, kafka) = S::start().await?;
+    let stage = Arc::new(stage);
 
-    say("starting `rowbridge run` with the configuration of README.md");
-    let mut daemon = Daemon::start(&url, &kafka.brokers())?;
+    say(&format!(
+        "starting `rowbridge run` with mappings/{}",
+        S::NAME
+    ));
+    let mut daemon = Daemon::start(&*stage, &kafka.brokers())?;
     daemon.ready().await?;
 
-    let mut ledger = Ledger::new(&kafka.brokers(), "airline");
-    ledger.first_start(&story.first_start)?;
+    let mut ledger = Ledger::new(&kafka.brokers(), S::NAME, &story);
+    println!("\n     {}", story.first_start.say);
+    ledger.tell(&story.first_start.say, &story.first_start.events)?;
     let mut number = 0;
     for (at, statement) in story.statements.iter().enumerate() {
         if at == STATEMENTS_BEFORE_THE_KILL {
             number += 1;
-            let bulk = kill::with_an_open_transaction(number, &client, &kafka, &mut daemon).await?;
-            settle(&client, &mut ledger, &bulk).await?;
+            let group = kill::with_an_open_transaction(number, &stage, &kafka, &mut daemon).await?;
+            acknowledged(&*stage, &daemon).await?;
+            ledger.tell(&group.say, &group.events)?;
         }
         number += 1;
-        println!(
-            "\n{number:>3}  {}\n     {}",
-            statement.say,
-            story::on_one_line(&statement.sql)
-        );
-        client
-            .batch_execute(&statement.sql)
-            .await
-            .with_context(|| format!("the statement {:?}", statement.sql))?;
-        settle(&client, &mut ledger, statement).await?;
+        println!("\n{number:>3}  {}\n     {}", statement.say, statement.write);
+        stage.write(&statement.write).await?;
+        acknowledged(&*stage, &daemon).await?;
+        ledger.tell(&statement.say, &statement.events)?;
     }
 
     let count = ledger.count()?;
     if keep {
         println!(
-            "\nkafka={} postgres={url} http=http://{}",
+            "\nkafka={} {}={} http=http://{}",
             kafka.brokers(),
+            S::SERVER,
+            stage.url(),
             daemon.http()
         );
         println!("statements {number} {count}");
         tokio::signal::ctrl_c().await?;
     }
     daemon.stop().await?;
-    drop((postgres, kafka));
+    drop((stage, kafka));
     if !keep {
         println!("\nstatements {number} {count}");
     }
     Ok(count.is_clean())
-}
-
-/// Waits until the daemon acknowledged everything written so far, then prints what came of it.
-async fn settle(
-    client: &tokio_postgres::Client,
-    ledger: &mut Ledger,
-    statement: &Statement,
-) -> Result<()> {
-    daemon::acknowledged(client).await?;
-    ledger.tell(statement)
 }
 
 fn say(what: &str) {

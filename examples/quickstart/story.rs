@@ -1,22 +1,28 @@
 //! The story: statements in order, each with the events it should give.
 
-use anyhow::{Context, Result};
 use serde::Deserialize;
 
-/// `story.toml`.
+/// `story.toml`, `hotel.toml`.
 #[derive(Deserialize)]
-pub(crate) struct Story {
-    pub(crate) first_start: Statement,
+pub(crate) struct Story<W> {
+    /// What is published of what exists already.
+    pub(crate) first_start: FirstStart,
     #[serde(rename = "step")]
-    pub(crate) statements: Vec<Statement>,
+    pub(crate) statements: Vec<Statement<W>>,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct FirstStart {
+    pub(crate) say: String,
+    pub(crate) events: Vec<Expected>,
 }
 
 /// One statement.
 #[derive(Deserialize)]
-pub(crate) struct Statement {
+pub(crate) struct Statement<W> {
     pub(crate) say: String,
-    #[serde(default)]
-    pub(crate) sql: String,
+    #[serde(alias = "sql", alias = "command")]
+    pub(crate) write: W,
     pub(crate) events: Vec<Expected>,
 }
 
@@ -34,13 +40,10 @@ pub(crate) struct Expected {
     pub(crate) tombstone: bool,
 }
 
-impl Story {
-    pub(crate) fn load() -> Result<Self> {
-        toml::from_str(include_str!("story.toml")).context("examples/quickstart/story.toml")
+impl<W> Story<W> {
+    /// All events that should come of it.
+    pub(crate) fn events(&self) -> impl Iterator<Item = &Expected> {
+        let told = self.statements.iter().flat_map(|step| &step.events);
+        self.first_start.events.iter().chain(told)
     }
-}
-
-/// A statement without its line breaks.
-pub(crate) fn on_one_line(sql: &str) -> String {
-    sql.split_whitespace().collect::<Vec<_>>().join(" ")
 }

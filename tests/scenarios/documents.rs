@@ -254,6 +254,40 @@ async fn a_new_primary_is_followed_and_nothing_is_lost() -> Result<()> {
     Ok(())
 }
 
+/// The end of its transaction is only known when the server writes something else, and nothing does for seconds.
+#[tokio::test]
+async fn a_change_on_a_quiet_server_is_published_at_once() -> Result<()> {
+    let mongo = Mongo::start().await?;
+    let documents = Documents::on("documents_quiet", &mongo).await?;
+    documents.open_accounts(1).await?;
+    let mut daemon = documents.rig.daemon().await?;
+    daemon.ready().await?;
+    documents.settled(Reads::Once).await?;
+    let account = documents.database.collection::<Document>("account");
+    for ver in 2..=4_i64 {
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let written = Instant::now();
+        account
+            .update_one(doc! { "_id": 1_i64 }, doc! { "$inc": { "ver": 1_i64 } })
+            .await?;
+        eventually("the change", SOON, || async {
+            let events = read_all(&documents.rig.brokers, &documents.rig.topic)?;
+            Ok(events
+                .iter()
+                .any(|event| event.field("ver") == ver.to_string()))
+        })
+        .await?;
+        println!("seen after {:?}", written.elapsed());
+        ensure!(
+            written.elapsed() < Duration::from_secs(3),
+            "seen after {:?}",
+            written.elapsed()
+        );
+    }
+    assert_eq!(daemon.terminate().await?, 0, "{}", daemon.log());
+    Ok(())
+}
+
 #[tokio::test]
 async fn existing_documents_come_once_and_a_killed_snapshot_leaves_no_phantom() -> Result<()> {
     let documents = Documents::shared("documents_snapshot").await?;

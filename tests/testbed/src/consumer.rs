@@ -83,6 +83,8 @@ pub fn read_each(brokers: &str, topic: &str, mut each: impl FnMut(Event)) -> Res
             None => {}
             Some(Ok(message)) => each(event(&message)?),
             Some(Err(KafkaError::PartitionEOF(_))) => open -= 1,
+            // The client connects again by itself; a busy machine may part them for a moment.
+            Some(Err(KafkaError::MessageConsumption(RDKafkaErrorCode::AllBrokersDown))) => {}
             Some(Err(KafkaError::MessageConsumption(
                 RDKafkaErrorCode::UnknownTopicOrPartition,
             ))) => return Ok(()),
