@@ -9,6 +9,7 @@ use rowbridge::mapping::Mapping;
 use rowbridge::mapping::change_document::ChangeDocument;
 use rowbridge::mapping::change_json::{ChangeReader, Replay, Tables};
 use rowbridge_api::{Batch, Cell, Change, Item, Row, Shape, Transaction};
+use serde_json::Value;
 
 use super::pack;
 
@@ -144,7 +145,7 @@ fn shape_of<'b>(batch: &'b Batch, change: &Change) -> &'b Shape {
         .expect("a shape is announced before its changes")
 }
 
-/// The rows publish the same, line breaks between the parts of a document aside. A cell `null` of type json cannot be told from a null in JSON.
+/// The rows publish the same, blanks between the parts of a document aside. A cell `null` of type json cannot be told from a null in JSON.
 fn same(shape: &Shape, row: Option<Row<'_>>, again: Option<Row<'_>>, line: &str) {
     assert_eq!(row.is_some(), again.is_some(), "{line}");
     let Some((row, again)) = row.zip(again) else {
@@ -152,18 +153,15 @@ fn same(shape: &Shape, row: Option<Row<'_>>, again: Option<Row<'_>>, line: &str)
     };
     for (index, column) in shape.columns.iter().enumerate() {
         let published = |row: Row<'_>| match row.cell(index) {
-            Cell::Unavailable => "unavailable".into(),
-            Cell::Null => "null".into(),
+            Cell::Unavailable => Err("unavailable".to_owned()),
+            Cell::Null => Ok(Value::Null),
             Cell::Value(raw) => {
                 let mut json = Vec::new();
-                match column.ty.write_json(raw, &mut json) {
-                    Ok(()) => String::from_utf8(json)
-                        .expect("JSON is text")
-                        .replace(['\n', '\r'], " ")
-                        .trim()
-                        .to_owned(),
-                    Err(_) => format!("invalid {raw:?}"),
-                }
+                let written = column.ty.write_json(raw, &mut json);
+                written.map_err(|_| format!("invalid {raw:?}"))?;
+                // What is nested too deep for a tree is compared as it is.
+                serde_json::from_slice(&json)
+                    .map_err(|_| String::from_utf8_lossy(&json).into_owned())
             }
         };
         assert_eq!(published(again), published(row), "{}: {line}", column.name);

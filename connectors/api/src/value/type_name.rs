@@ -47,8 +47,11 @@ impl Type {
     /// are never arrays, but for those that are a domain over one.
     #[must_use]
     pub fn array(element: Self, delimiter: u8) -> Self {
+        let is_enclosed = element.name.starts_with('(') && element.name.ends_with(')');
         let name = match element.kind {
             Kind::Array(_) => format!("({})[]", element.name),
+            // Else the name's own parentheses would be taken for those around an array.
+            _ if is_enclosed => format!("({})[]", element.name),
             _ => format!("{}[]", element.name),
         };
         let kind = element.kind;
@@ -418,6 +421,7 @@ mod tests {
             ("mood[]", "mood", b','),
             ("box[]", "box", b';'),
             ("(int4[])[]", "int4[]", b','),
+            ("((mood[].))[]", "(mood[].)", b','),
         ] {
             let ty = Type::parse(name);
             assert_eq!(ty.element(), Some(Type::parse(element)), "{name}");
