@@ -47,11 +47,10 @@ impl Type {
     /// are never arrays, but for those that are a domain over one.
     #[must_use]
     pub fn array(element: Self, delimiter: u8) -> Self {
-        let is_enclosed = element.name.starts_with('(') && element.name.ends_with(')');
         let name = match element.kind {
             Kind::Array(_) => format!("({})[]", element.name),
             // Else the name's own parentheses would be taken for those around an array.
-            _ if is_enclosed => format!("({})[]", element.name),
+            _ if enclosed(&element.name).is_some() => format!("({})[]", element.name),
             _ => format!("{}[]", element.name),
         };
         let kind = element.kind;
@@ -85,11 +84,8 @@ impl Type {
             return None;
         };
         let name = self.name.strip_suffix("[]").unwrap_or(&self.name);
-        let inner = name
-            .strip_prefix('(')
-            .and_then(|name| name.strip_suffix(')'));
         Some(Self {
-            name: inner.unwrap_or(name).to_owned(),
+            name: enclosed(name).unwrap_or(name).to_owned(),
             kind: element.kind.clone(),
         })
     }
@@ -100,16 +96,27 @@ fn parse(name: &str, depth: u8) -> Type {
     if !is_array {
         return parse_scalar(element, depth);
     }
-    let inner = element
-        .strip_prefix('(')
-        .and_then(|element| element.strip_suffix(')'));
-    let element = match inner {
+    let element = match enclosed(element) {
         Some(inner) if depth > 0 => parse(inner, depth - 1),
         _ => parse_scalar(element, depth),
     };
     // The one type of the server itself with another delimiter.
     let delimiter = if element.name == "box" { b';' } else { COMMA };
     Type::array(element, delimiter)
+}
+
+/// What is in the parentheses around the whole of a name.
+fn enclosed(name: &str) -> Option<&str> {
+    let inner = name.strip_prefix('(')?.strip_suffix(')')?;
+    let mut open = 0_u32;
+    for byte in inner.bytes() {
+        match byte {
+            b'(' => open += 1,
+            b')' => open = open.checked_sub(1)?,
+            _ => {}
+        }
+    }
+    (open == 0).then_some(inner)
 }
 
 /// The element's name and whether there was an array around it. The server does not tell `int4[3][]` from
@@ -422,6 +429,7 @@ mod tests {
             ("box[]", "box", b';'),
             ("(int4[])[]", "int4[]", b','),
             ("((mood[].))[]", "(mood[].)", b','),
+            ("()()[]", "()()", b','),
         ] {
             let ty = Type::parse(name);
             assert_eq!(ty.element(), Some(Type::parse(element)), "{name}");
