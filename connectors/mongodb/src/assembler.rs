@@ -33,7 +33,6 @@ struct Open {
     /// After its last event so far.
     last: Position,
     ordinal: u64,
-    sent: bool,
 }
 
 /// See the module's documentation.
@@ -201,15 +200,15 @@ impl Assembler {
         let shape = self.announce(at, batch);
         let columns = &self.collections[at].columns;
         let (before, after) = images(columns, op, event, batch)?;
-        let open = self.open.get_or_insert_with(|| Open {
-            transaction: transaction(event, &position),
-            last: position.clone(),
-            ordinal: 0,
-            sent: false,
+        let open = self.open.get_or_insert_with(|| {
+            let transaction = transaction(event, &position);
+            batch.items.push(Item::Begin(transaction.clone()));
+            Open {
+                transaction,
+                last: position.clone(),
+                ordinal: 0,
+            }
         });
-        if !std::mem::replace(&mut open.sent, true) {
-            batch.items.push(Item::Begin(open.transaction.clone()));
-        }
         batch.items.push(Item::Change(Change {
             shape,
             op,

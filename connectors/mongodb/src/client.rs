@@ -3,7 +3,7 @@
 use bson::{Document, doc};
 use mongodb::Client;
 use mongodb::error::Error;
-use mongodb::options::{AuthMechanism, ClientOptions, Credential, Tls, TlsOptions};
+use mongodb::options::{ClientOptions, Credential, Tls, TlsOptions};
 use rowbridge_api::{Identity, SourceError, State};
 
 use crate::config::MongoConfig;
@@ -67,15 +67,7 @@ pub(crate) async fn connect(config: &MongoConfig) -> Result<Client, SourceError>
             .or(tls.cert_key_file_path);
         options.tls = Some(Tls::Enabled(tls));
     }
-    let is_x509 = options
-        .credential
-        .as_ref()
-        .is_some_and(|credential| credential.mechanism == Some(AuthMechanism::MongoDbX509));
-    tracing::debug!(
-        hosts = options.hosts.len(),
-        x509 = is_x509,
-        "connecting to MongoDB"
-    );
+    tracing::debug!(hosts = options.hosts.len(), "connecting to MongoDB");
     Client::with_options(options).map_err(|error| failed(doing, error))
 }
 

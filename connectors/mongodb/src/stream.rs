@@ -3,7 +3,7 @@
 //! One task, one `select!`. It takes events in until a batch is full and sends it as soon as there is room. The
 //! server holds nothing for us, so there is nothing to acknowledge to it.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bson::raw::RawDocumentBuf;
 use bson::{Document, doc};
@@ -26,8 +26,6 @@ use crate::token;
 
 /// Items of a batch, at most.
 const MAX_ITEMS: usize = 16 << 10;
-/// How often the distance to the server's present is published.
-const STATUS_EVERY: Duration = Duration::from_secs(1);
 
 /// One run's stream, from its opening to shutdown or error.
 pub(crate) struct Stream<'a> {
@@ -41,7 +39,6 @@ pub(crate) struct Stream<'a> {
     started_at: Position,
     idle_due: Instant,
     sent_at: Instant,
-    status_due: Instant,
 }
 
 /// What a wait ended with.
@@ -71,13 +68,16 @@ impl<'a> Stream<'a> {
             batch: Batch::default(),
             idle_due: now,
             sent_at: now,
-            status_due: now,
         }
     }
 
     /// Streams until shutdown or an error.
     pub(crate) async fn run(mut self) -> Result<(), SourceError> {
         self.io.acked.mark_changed();
+        // The existing documents are read.
+        self.io
+            .status
+            .send_if_modified(|status| status.snapshot.take().is_some());
         loop {
             self.housekeeping();
             match self.wait().await? {
@@ -94,7 +94,7 @@ impl<'a> Stream<'a> {
     async fn wait(&mut self) -> Result<Woke, SourceError> {
         let wants_more = self.wants_more();
         let has_batch = self.has_batch();
-        let wake_at = self.status_due.min(self.sent_at + HEARTBEAT);
+        let wake_at = self.sent_at + HEARTBEAT;
         let SourceIo {
             out,
             acked,
@@ -131,12 +131,6 @@ impl<'a> Stream<'a> {
             if !self.batch.is_empty() {
                 self.idle_due = now + self.limits.idle_commit_interval;
             }
-        }
-        if self.status_due <= now {
-            self.status_due = now + STATUS_EVERY;
-            self.io
-                .status
-                .send_if_modified(|status| status.snapshot.take().is_some());
         }
     }
 
