@@ -241,7 +241,7 @@ fn quote(name: &str) -> String {
 }
 
 /// `timestamp (3) with time zone` to `timestamp with time zone` and `3`, in lower case and without
-/// superfluous blanks.
+/// superfluous blanks. The modifiers of the server's own types are numbers.
 fn split_modifier(name: &str) -> (String, Option<String>) {
     let words = |text: &str| {
         let words: Vec<&str> = text.split_ascii_whitespace().collect();
@@ -250,12 +250,13 @@ fn split_modifier(name: &str) -> (String, Option<String>) {
     let parts = name
         .split_once('(')
         .and_then(|(before, rest)| Some((before, rest.split_once(')')?)));
+    let is_number = |byte: u8| matches!(byte, b'0'..=b'9' | b',' | b'-' | b' ');
     match parts {
-        Some((before, (modifier, after))) => (
+        Some((before, (modifier, after))) if modifier.bytes().all(is_number) => (
             words(&format!("{before} {after}")),
             Some(modifier.split_ascii_whitespace().collect()),
         ),
-        None => (words(name), None),
+        _ => (words(name), None),
     }
 }
 
@@ -309,12 +310,19 @@ fn known(base: &str, modifier: Option<&str>) -> Option<Type> {
         "timestamp" | "timestamp without time zone" => modified("timestamp", Kind::Timestamp),
         "timestamptz" | "timestamp with time zone" => modified("timestamptz", Kind::TimestampTz),
         "interval" => modified("interval", Kind::Interval),
-        fields if fields.starts_with("interval ") => modified(fields, Kind::Interval),
+        fields if is_interval_fields(fields) => modified(fields, Kind::Interval),
         "text" | "name" | "citext" | "uuid" | "inet" | "cidr" | "macaddr" | "macaddr8" | "xml"
         | "box" => plain(base, Kind::Text),
         _ => None,
     };
     found.map(|(name, kind)| Type { name, kind })
+}
+
+/// `interval day to second`: PostgreSQL, "Date/Time Types".
+fn is_interval_fields(base: &str) -> bool {
+    const UNITS: [&str; 6] = ["year", "month", "day", "hour", "minute", "second"];
+    base.strip_prefix("interval ")
+        .is_some_and(|fields| fields.split(" to ").all(|unit| UNITS.contains(&unit)))
 }
 
 #[cfg(test)]
@@ -400,6 +408,9 @@ mod tests {
             "rowing(street text)",
             "\"document\"",
             "_string",
+            "interval fortnight",
+            "varchar(a(b)",
+            "_interval # (_()..)L",
         ] {
             assert_eq!(
                 Type::parse(name),
