@@ -51,6 +51,8 @@ impl Type {
             Kind::Array(_) => format!("({})[]", element.name),
             // Else the name's own parentheses would be taken for those around an array.
             _ if enclosed(&element.name).is_some() => format!("({})[]", element.name),
+            // Else a part of the name would be taken for a field's.
+            _ if !is_one_field(&element.name) => format!("({})[]", element.name),
             _ => format!("{}[]", element.name),
         };
         let kind = element.kind;
@@ -201,6 +203,11 @@ fn split_fields(inner: &str) -> Option<Vec<&str>> {
     }
     fields.push(&inner[start..]);
     (open == 0 && !quoted).then_some(fields)
+}
+
+/// Whether a name stays whole among the fields of a composite.
+fn is_one_field(name: &str) -> bool {
+    split_fields(name).is_some_and(|fields| fields.len() == 1)
 }
 
 /// A field's name, and its type's.
@@ -441,6 +448,7 @@ mod tests {
             ("(int4[])[]", "int4[]", b','),
             ("((mood[].))[]", "(mood[].)", b','),
             ("()()[]", "()()", b','),
+            ("(a b, c)[]", "a b, c", b','),
         ] {
             let ty = Type::parse(name);
             assert_eq!(ty.element(), Some(Type::parse(element)), "{name}");
