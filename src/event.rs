@@ -32,7 +32,7 @@ pub struct HeaderId(pub u16);
 /// The CloudEvents headers every mapping starts its header names with, in this order.
 /// `ce_recordedtime` (processing time) is not among them: the sink adds it, so that everything else is the
 /// same on every run.
-pub const EVENT_HEADERS: [&str; 10] = [
+pub const EVENT_HEADERS: [&str; 11] = [
     "ce_specversion",
     "ce_id",
     "ce_type",
@@ -43,6 +43,7 @@ pub const EVENT_HEADERS: [&str; 10] = [
     "ce_correlationid",
     "ce_sequence",
     "ce_mapping",
+    "ce_reverts",
 ];
 
 /// One record to publish.

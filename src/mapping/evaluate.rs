@@ -6,20 +6,32 @@ use rowbridge_api::{Batch, Change, Op, Position, Shape, State, Transaction};
 use uuid::Uuid;
 
 use super::bind::{self, Bound};
-use super::context::Context;
+use super::context::{Context, Written};
 use super::encode::{self, Occurrence};
 use super::fault::{Fault, FaultKind};
 use super::file::OnError;
 use super::file::event::Quantifier;
+pub use super::gathered::Arrival;
+use super::gathered::{Gathered, GatheredChange};
 use super::judge::order;
+use super::kept::{self, Keeper};
 use super::lifecycle::Step;
+use super::memory::{InMemory, Memory};
+use super::others::Others;
 use super::quarantine::Failed;
-use super::rule::{Changed, Only, Rule, Side, Table};
+use super::rule::{By, Changed, Judges, Lookup, Missing, Only, RowImage, Rule, Side, Table};
 use super::{Mapping, Stamp, Stop};
 use crate::event::EncodedBatch;
 
 /// Evaluates the changes of one run: rules bound to the shapes that arrived so far.
 pub struct Evaluator {
+    rules: Rules,
+    work: Work,
+    gathered: Gathered,
+}
+
+/// What does not change from change to change, but by shapes that arrive.
+pub(super) struct Rules {
     mapping: Arc<Mapping>,
     stamp: Stamp,
     /// Namespace of this source's event ids.
@@ -28,7 +40,33 @@ pub struct Evaluator {
     bound: Vec<(u32, Bound)>,
     /// Per table and operation: the rules that may fire, in file order.
     candidates: Vec<[Box<[u16]>; OPERATIONS]>,
-    scratch: Scratch,
+}
+
+/// What evaluation works with.
+pub(super) struct Work {
+    pub(super) scratch: Scratch,
+    /// The other rows that the rule at hand reads.
+    pub(super) others: Others,
+    keeper: Keeper,
+    /// Values that a row is looked up by.
+    values: Vec<Vec<u8>>,
+    /// The key of the entity at hand, as text.
+    entity: Vec<u8>,
+}
+
+/// How far a gathered transaction is evaluated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settled {
+    /// The output is full; the rest comes with the next call.
+    Partly,
+    Wholly,
+}
+
+/// The last change of a gathered transaction that was evaluated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Evaluated {
+    pub ordinal: u64,
+    pub witness: u64,
 }
 
 /// Number of operations.
@@ -86,15 +124,22 @@ impl Mark {
 impl std::fmt::Debug for Evaluator {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Evaluator")
-            .field("mapping", &self.mapping.tag)
-            .field("shapes", &self.bound.len())
+            .field("mapping", &self.rules.mapping.tag)
+            .field("shapes", &self.rules.bound.len())
             .finish_non_exhaustive()
     }
 }
 
 impl Evaluator {
+    /// Evaluates `mapping`, remembering nothing that was before.
     #[must_use]
     pub fn new(mapping: Arc<Mapping>, stamp: Stamp) -> Self {
+        Self::with_memory(mapping, stamp, Box::new(InMemory::default()))
+    }
+
+    /// Evaluates `mapping` with what an earlier evaluation left in `memory`.
+    #[must_use]
+    pub fn with_memory(mapping: Arc<Mapping>, stamp: Stamp, memory: Box<dyn Memory>) -> Self {
         let candidates = (0..mapping.tables.len())
             .map(|table| {
                 [Op::Insert, Op::Update, Op::Delete, Op::Read, Op::Truncate].map(|op| {
@@ -107,19 +152,33 @@ impl Evaluator {
             })
             .collect();
         Self {
-            namespace: encode::namespace(&stamp.identity.source),
-            bound: Vec::new(),
-            candidates,
-            scratch: Scratch::default(),
-            mapping,
-            stamp,
+            rules: Rules {
+                namespace: encode::namespace(&stamp.identity.source),
+                bound: Vec::new(),
+                candidates,
+                mapping,
+                stamp,
+            },
+            work: Work {
+                scratch: Scratch::default(),
+                others: Others::default(),
+                keeper: Keeper::new(memory),
+                values: Vec::new(),
+                entity: Vec::new(),
+            },
+            gathered: Gathered::default(),
         }
     }
 
     /// The mapping it evaluates.
     #[must_use]
     pub fn mapping(&self) -> &Arc<Mapping> {
-        &self.mapping
+        &self.rules.mapping
+    }
+
+    /// What it remembers.
+    pub fn memory(&mut self) -> &mut dyn Memory {
+        self.work.keeper.memory()
     }
 
     /// Binds the rules to a shape that arrived; `at` is the position of the transaction it arrived in.
@@ -127,16 +186,29 @@ impl Evaluator {
     /// # Errors
     /// A column that a rule reads is not in the shape, or has a type that the rule cannot read.
     pub fn bind(&mut self, shape: &Arc<Shape>, at: &Position) -> Result<(), Stop> {
-        let bound = bind::bind(&self.mapping, &self.stamp, shape, at)?;
-        match self.bound.binary_search_by_key(&shape.id.0, |(id, _)| *id) {
-            Ok(index) => self.bound[index].1 = bound,
-            Err(index) => self.bound.insert(index, (shape.id.0, bound)),
+        let Rules {
+            mapping,
+            stamp,
+            bound,
+            ..
+        } = &mut self.rules;
+        let new = bind::bind(mapping, stamp, shape, at)?;
+        if let Some(number) = new.table {
+            self.work.keeper.bind(kept::Place {
+                number,
+                table: &mapping.tables[number],
+                bound: &new,
+            })?;
+        }
+        match bound.binary_search_by_key(&shape.id.0, |(id, _)| *id) {
+            Ok(index) => bound[index].1 = new,
+            Err(index) => bound.insert(index, (shape.id.0, new)),
         }
         Ok(())
     }
 
-    /// Appends the events of one change. A bad record becomes a quarantine record where the mapping says
-    /// so; the other events of the change go out.
+    /// Appends the events of one change, of a mapping that does not gather. A bad record becomes a quarantine
+    /// record where the mapping says so; the other events of the change go out.
     ///
     /// # Errors
     /// A bad record under `on_error = "stop"`: names rule, column and position, never a row value.
@@ -147,19 +219,102 @@ impl Evaluator {
         change: &Change,
         out: &mut EncodedBatch,
     ) -> Result<(), Stop> {
-        // Taken for the time of the change, so that the rest of the evaluator can be borrowed.
-        let mut scratch = std::mem::take(&mut self.scratch);
-        let evaluated = self.evaluate(batch, tx, change, &mut scratch, out);
-        self.scratch = scratch;
+        let mark = Mark::of(out);
+        let evaluated = self.rules.evaluate(batch, tx, change, &mut self.work, out);
+        if evaluated.is_err() {
+            // They come again when the change is read again.
+            mark.roll_back(out);
+        }
         evaluated
     }
 
+    /// Takes a change of a mapping that gathers; its events come with [`Evaluator::settle`].
+    ///
+    /// # Errors
+    /// The change does not fit its shape, or does not say which row it is about.
+    pub fn gather(
+        &mut self,
+        batch: &Batch,
+        tx: &Transaction,
+        change: &Change,
+        arrival: Arrival,
+    ) -> Result<(), Stop> {
+        let Some((number, bound)) = self.rules.bound_table(change, tx)? else {
+            return Ok(());
+        };
+        let place = kept::Place {
+            number,
+            table: &self.rules.mapping.tables[number],
+            bound,
+        };
+        self.work.keeper.follow(place, batch, change)?;
+        self.gathered.push(batch, change, arrival);
+        Ok(())
+    }
+
+    /// Takes a row that was there before the stream began: it is kept where others look it up, and gives no event.
+    ///
+    /// # Errors
+    /// As [`Evaluator::gather`].
+    pub fn seed(&mut self, batch: &Batch, tx: &Transaction, row: &Change) -> Result<(), Stop> {
+        let Some((number, bound)) = self.rules.bound_table(row, tx)? else {
+            return Ok(());
+        };
+        let place = kept::Place {
+            number,
+            table: &self.rules.mapping.tables[number],
+            bound,
+        };
+        self.work.keeper.follow(place, batch, row)
+    }
+
+    /// Appends the events of the transaction that was gathered, as of its commit, until `out` has `full` bytes or
+    /// everything is evaluated; `last` is the last change whose events are in `out`.
+    ///
+    /// # Errors
+    /// As [`Evaluator::change`]; the events of the changes before are in `out`.
+    pub fn settle(
+        &mut self,
+        tx: &Transaction,
+        full: usize,
+        last: &mut Option<Evaluated>,
+        out: &mut EncodedBatch,
+    ) -> Result<Settled, Stop> {
+        while let Some(GatheredChange { change, arrival }) = self.gathered.next() {
+            let mark = Mark::of(out);
+            let batch = &self.gathered.batch;
+            let evaluated = self.rules.evaluate(batch, tx, &change, &mut self.work, out);
+            if evaluated.is_err() || arrival == Arrival::Published {
+                mark.roll_back(out);
+            }
+            evaluated?;
+            self.gathered.advance();
+            if let Arrival::New { witness } = arrival {
+                let ordinal = change.ordinal;
+                *last = Some(Evaluated { ordinal, witness });
+                if out.buf.len() >= full {
+                    return Ok(Settled::Partly);
+                }
+            }
+        }
+        self.gathered.clear();
+        self.work.keeper.settled();
+        Ok(Settled::Wholly)
+    }
+
+    /// The rules, what they work with, and what waits for them.
+    pub(super) fn parts(&mut self) -> (&Rules, &mut Work, &Gathered) {
+        (&self.rules, &mut self.work, &self.gathered)
+    }
+}
+
+impl Rules {
     fn evaluate(
         &self,
         batch: &Batch,
         tx: &Transaction,
         change: &Change,
-        scratch: &mut Scratch,
+        work: &mut Work,
         out: &mut EncodedBatch,
     ) -> Result<(), Stop> {
         let Some((table, bound)) = self.bound_table(change, tx)? else {
@@ -167,49 +322,78 @@ impl Evaluator {
         };
         let candidates = &self.candidates[table][change.op as usize];
         let mapping = &*self.mapping;
-        if candidates.is_empty() && mapping.tables[table].lifecycles.is_empty() {
+        let known = &mapping.tables[table];
+        if candidates.is_empty() && known.lifecycles.is_empty() && known.reverted.is_empty() {
             return Ok(());
         }
         let context = context(mapping, table, bound, &self.stamp, batch, tx, change);
-        scratch.start(context.table);
-        context.follow(mapping.on_error, scratch, batch, out)?;
+        work.scratch.start(context.table);
+        context.follow(mapping.on_error, &mut work.scratch, batch, out)?;
         let mut index = 0;
         for &number in candidates {
             let rule = &mapping.rules[usize::from(number)];
             let context = context.with_image(rule.image);
             let mark = Mark::of(out);
-            let made = match context.verdict(rule, scratch) {
-                Ok(Verdict::Fires) => {
-                    let nth = scratch.occurrence(rule.type_number);
-                    let event = Occurrence {
-                        nth,
-                        index,
-                        ..self.occurrence(mapping, rule, number)
-                    };
-                    index = index.saturating_add(1);
-                    context
-                        .checked(rule)
-                        .and_then(|()| context.encode(&event, out))
-                }
-                Ok(_) => continue,
-                Err(fault) => Err(fault),
+            let Err(fault) = self.event(&context, rule, number, &mut index, work, out)? else {
+                continue;
             };
-            if let Err(fault) = made {
-                mark.roll_back(out);
-                if fault.kind != FaultKind::Check && mapping.on_error == OnError::Stop {
-                    return Err(bad_record(&context, rule, &fault));
-                }
-                let failed = Failed {
-                    rule: &rule.event_type,
-                    number,
-                    key: Some(&rule.key),
-                    kind: fault.kind,
-                    error: &fault.problem,
-                };
-                context.quarantine(&failed, batch, out);
+            mark.roll_back(out);
+            if fault.kind != FaultKind::Check && mapping.on_error == OnError::Stop {
+                return Err(bad_record(&context, rule, &fault));
             }
+            let failed = Failed {
+                rule: &rule.event_type,
+                number,
+                key: Some(&rule.key),
+                kind: fault.kind,
+                error: &fault.problem,
+            };
+            let context = context.beside(&work.others);
+            context.quarantine(&failed, batch, out);
+        }
+        if change.op == Op::Delete && !known.reverted.is_empty() {
+            work.forget_events(&context.with_image(RowImage::Current));
         }
         Ok(())
+    }
+
+    /// Appends the event of a rule, if it fires; `index` counts those of the change.
+    fn event(
+        &self,
+        context: &Context<'_>,
+        rule: &Rule,
+        number: u16,
+        index: &mut u16,
+        work: &mut Work,
+        out: &mut EncodedBatch,
+    ) -> Result<Result<(), Fault>, Stop> {
+        match work.verdict(context, rule)? {
+            Ok(Verdict::Fires) => {}
+            Ok(_) => return Ok(Ok(())),
+            Err(fault) => return Ok(Err(fault)),
+        }
+        let event = Occurrence {
+            nth: work.scratch.occurrence(rule.type_number),
+            index: *index,
+            ..self.occurrence(rule, number)
+        };
+        *index = index.saturating_add(1);
+        let reverts = match work.reverted(context, rule)? {
+            Ok(reverts) => reverts,
+            Err(fault) => return Ok(Err(fault)),
+        };
+        let event = Occurrence { reverts, ..event };
+        let context = context.beside(&work.others);
+        let made = context
+            .checked(rule)
+            .and_then(|()| context.encode(&event, out));
+        if made.is_ok() && rule.is_reverted {
+            let id = context.event_id(&event);
+            let table = context.table;
+            work.keeper
+                .remember_event(table, &rule.event_type, &work.entity, id);
+        }
+        Ok(made)
     }
 
     /// The table and binding of a change's shape; none if the mapping does not know the table.
@@ -238,6 +422,10 @@ impl Evaluator {
         }
     }
 
+    pub(super) fn mapping(&self) -> &Mapping {
+        &self.mapping
+    }
+
     pub(super) fn candidates(&self, table: usize, op: Op) -> &[u16] {
         &self.candidates[table][op as usize]
     }
@@ -247,20 +435,16 @@ impl Evaluator {
     }
 
     /// A rule's first event of a change.
-    pub(super) fn occurrence<'a>(
-        &self,
-        mapping: &'a Mapping,
-        rule: &'a Rule,
-        number: u16,
-    ) -> Occurrence<'a> {
+    pub(super) fn occurrence<'a>(&'a self, rule: &'a Rule, number: u16) -> Occurrence<'a> {
         Occurrence {
             rule,
             number,
             nth: 0,
             index: 0,
-            mapping: &mapping.tag,
+            reverts: None,
+            mapping: &self.mapping.tag,
             namespace: self.namespace,
-            header_names: &mapping.header_names,
+            header_names: &self.mapping.header_names,
         }
     }
 }
@@ -276,6 +460,8 @@ pub(super) fn context<'a>(
     change: &'a Change,
 ) -> Context<'a> {
     Context {
+        mapping,
+        others: None,
         table: &mapping.tables[table],
         bound,
         change,
@@ -309,12 +495,164 @@ impl Scratch {
     }
 }
 
+impl Work {
+    /// Whether a rule of the change's table and operation fires; the rows that it looks up are then at hand.
+    ///
+    /// # Errors
+    /// The memory cannot be read; inside, something the rule has to read is unavailable or is not a value of its
+    /// type.
+    pub(super) fn verdict(
+        &mut self,
+        context: &Context<'_>,
+        rule: &Rule,
+    ) -> Result<Result<Verdict, Fault>, Stop> {
+        self.others.clear();
+        let verdict = match rule.judges {
+            Judges::TheChange => context.verdict(rule, &mut self.scratch),
+            Judges::LookedUp => context.of_the_change(rule, &mut self.scratch),
+        };
+        if verdict != Ok(Verdict::Fires) || rule.lookups.is_empty() {
+            return Ok(verdict);
+        }
+        for lookup in &rule.lookups {
+            if let Err(fault) = self.look_up(context, lookup)? {
+                return Ok(Err(fault));
+            }
+        }
+        Ok(match rule.judges {
+            Judges::TheChange => verdict,
+            Judges::LookedUp => context.beside(&self.others).guarded(rule),
+        })
+    }
+
+    /// Adds the row of a lookup to those at hand.
+    fn look_up(
+        &mut self,
+        context: &Context<'_>,
+        lookup: &Lookup,
+    ) -> Result<Result<(), Fault>, Stop> {
+        let Self {
+            others,
+            keeper,
+            values,
+            ..
+        } = self;
+        let table = &context.mapping.tables[lookup.table];
+        let mut fault = None;
+        others.add(&lookup.name, lookup.table, |others, row| {
+            let found = match context.beside(others).values_of(lookup, values) {
+                Ok(Written::Nothing) => None,
+                Ok(Written::Value) => keeper.find(table, lookup, values, row)?,
+                Err(unreadable) => {
+                    fault = Some(unreadable);
+                    None
+                }
+            };
+            Ok::<_, Stop>(found)
+        })?;
+        if let Some(fault) = fault {
+            return Ok(Err(fault));
+        }
+        let number = u16::try_from(others.len() - 1).unwrap_or(u16::MAX);
+        match lookup.missing {
+            Missing::Error if others.get(number).is_none() => Ok(Err(no_row(table, lookup))),
+            _ => Ok(Ok(())),
+        }
+    }
+
+    /// The event that a rule takes back, if it takes one back and that is known.
+    fn reverted(
+        &mut self,
+        context: &Context<'_>,
+        rule: &Rule,
+    ) -> Result<Result<Option<Uuid>, Fault>, Stop> {
+        if rule.reverts.is_none() && !rule.is_reverted {
+            return Ok(Ok(None));
+        }
+        self.entity.clear();
+        if let Err(fault) = context.write_table_key(&mut self.entity) {
+            return Ok(Err(fault));
+        }
+        let Some(reverted) = &rule.reverts else {
+            return Ok(Ok(None));
+        };
+        let last = self
+            .keeper
+            .last_event(context.table, reverted, &self.entity)?;
+        Ok(Ok(last))
+    }
+
+    /// The entity of a deleted row has ended.
+    fn forget_events(&mut self, context: &Context<'_>) {
+        self.entity.clear();
+        if context.write_table_key(&mut self.entity).is_ok() {
+            for event_type in &context.table.reverted {
+                self.keeper
+                    .forget_event(context.table, event_type, &self.entity);
+            }
+        }
+    }
+}
+
+#[cold]
+fn no_row(table: &Table, lookup: &Lookup) -> Fault {
+    let slots: &[u16] = match lookup.by {
+        By::Key => &table.key,
+        By::Index(number) => &table.indexes[number],
+    };
+    let name = |slot: &u16| table.columns[usize::from(*slot)].name.as_str();
+    let columns: Vec<&str> = slots.iter().map(name).collect();
+    Fault::new(format!(
+        "lookup `{}` found no row of {} by {}",
+        lookup.name,
+        table.short,
+        columns.join(", ")
+    ))
+}
+
 impl<'a> Context<'a> {
+    /// The same change as a rule sees it with other rows at hand.
+    pub(super) fn beside<'b>(self, others: &'b Others) -> Context<'b>
+    where
+        'a: 'b,
+    {
+        Context {
+            others: Some(others),
+            ..self
+        }
+    }
+
+    /// The values that a row is looked up by, in the form of the column's; nothing if one of them is none.
+    fn values_of(&self, lookup: &Lookup, values: &mut Vec<Vec<u8>>) -> Result<Written, Fault> {
+        let table = &self.mapping.tables[lookup.table];
+        let slots: &[u16] = match lookup.by {
+            By::Key => &table.key,
+            By::Index(number) => &table.indexes[number],
+        };
+        values.resize_with(slots.len(), Vec::new);
+        for ((slot, place), value) in slots.iter().zip(&lookup.values).zip(values) {
+            value.clear();
+            if self.write_text(place, value)? == Written::Nothing {
+                return Ok(Written::Nothing);
+            }
+            kept::canonical(&table.columns[usize::from(*slot)].ty, value);
+        }
+        Ok(Written::Value)
+    }
+
     /// Whether a rule of this table and operation fires.
     ///
     /// # Errors
     /// Something it has to read is unavailable or is not a value of its type.
     pub(super) fn verdict(&self, rule: &'a Rule, scratch: &mut Scratch) -> Result<Verdict, Fault> {
+        match self.of_the_change(rule, scratch)? {
+            Verdict::Fires => self.guarded(rule),
+            other => Ok(other),
+        }
+    }
+
+    /// What the change alone says, before any condition.
+    fn of_the_change(&self, rule: &'a Rule, scratch: &mut Scratch) -> Result<Verdict, Fault> {
         if let Some(changed) = &rule.changed
             && !self.any_or_all_changed(changed, scratch)?
         {
@@ -328,6 +666,11 @@ impl<'a> Context<'a> {
         if let Some(only) = self.not_in(&rule.only)? {
             return Ok(Verdict::NotIn(only));
         }
+        Ok(Verdict::Fires)
+    }
+
+    /// What the conditions say.
+    fn guarded(&self, rule: &'a Rule) -> Result<Verdict, Fault> {
         for (number, guard) in rule.when.iter().enumerate() {
             if !self.holds(&guard.condition)? {
                 return Ok(Verdict::WhenFalse(number));

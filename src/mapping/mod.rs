@@ -20,8 +20,12 @@ mod explain;
 mod expression;
 mod fault;
 mod file;
+mod gathered;
 mod judge;
+mod kept;
 mod lifecycle;
+pub mod memory;
+mod others;
 mod quarantine;
 mod rule;
 mod schema;
@@ -34,7 +38,7 @@ mod wrong;
 use rowbridge_api::{Column, Identity, Shape, ShapeId, State, TableName, TableNeeds};
 
 pub use self::diagnostic::{Diagnostics, Severity};
-pub use self::evaluate::Evaluator;
+pub use self::evaluate::{Arrival, Evaluated, Evaluator, Settled};
 pub use self::explain::{Outcome, RuleOutcome};
 use self::file::OnError;
 use self::rule::{Rule, Table};
@@ -98,6 +102,8 @@ pub struct Mapping {
     on_error: OnError,
     topics: Vec<Topic>,
     header_names: Vec<String>,
+    /// Whether a transaction is evaluated as a whole, once all of it is there.
+    gathers: bool,
     rule_names: Vec<String>,
     needs: Vec<TableNeeds>,
     tables: Vec<Table>,
@@ -186,6 +192,20 @@ impl Mapping {
     #[must_use]
     pub fn needs(&self) -> &[TableNeeds] {
         &self.needs
+    }
+
+    /// Whether a transaction has to be there as a whole before any of it is evaluated: rules look rows up as of its
+    /// commit.
+    #[must_use]
+    pub const fn gathers(&self) -> bool {
+        self.gathers
+    }
+
+    /// Whether rules need to know what was before: rows of other tables, or events that are taken back.
+    #[must_use]
+    pub fn remembers(&self) -> bool {
+        let remembered = |table: &Table| table.kept.is_some() || !table.reverted.is_empty();
+        self.tables.iter().any(remembered)
     }
 
     /// Short name and source table of every table in `[tables]`, in file order.

@@ -7,7 +7,8 @@ use rowbridge_api::{Kind, Op, OpSet};
 
 use super::lifecycle::{self, CompiledLifecycle, Lifecycles};
 use super::{
-    Known, ResolvedParam, ResolvedTable, find_topic, key, only, topic_names, unknown_table, value,
+    Known, ResolvedParam, ResolvedTable, find_topic, key, lookup, only, topic_names, unknown_table,
+    value,
 };
 use crate::event::{EVENT_HEADERS, HeaderId, TopicId};
 use crate::mapping::Topic;
@@ -21,7 +22,7 @@ use crate::mapping::file::event::{ChangedDecl, CheckDecl, Clauses, EventDecl};
 use crate::mapping::file::reader::Text;
 use crate::mapping::file::value::{FieldDecl, From};
 use crate::mapping::rule::{
-    Body, Changed, Check, Guard, HeaderValue, OwnHeader, RowImage, Rule, Side,
+    Body, Changed, Check, Guard, HeaderValue, Judges, Lookup, OwnHeader, RowImage, Rule, Side,
 };
 
 /// Every rule of the mapping, and what came up on the way.
@@ -43,6 +44,8 @@ pub(super) struct EventCompiler<'a> {
     params: &'a BTreeMap<String, ResolvedParam>,
     lifecycles: Lifecycles<'a>,
     types: Vec<String>,
+    /// Event types that are taken back, where that is written.
+    reverted: Vec<Text>,
     compiled: CompiledEvents,
 }
 
@@ -62,6 +65,7 @@ impl<'a> EventCompiler<'a> {
             params,
             lifecycles: Lifecycles::read(report, text, file, tables, params),
             types: Vec::new(),
+            reverted: Vec::new(),
             compiled: CompiledEvents {
                 rules: Vec::new(),
                 reads: Vec::new(),
@@ -77,6 +81,7 @@ impl<'a> EventCompiler<'a> {
 
     /// The rules, and the lifecycles that they declared transitions of.
     pub(super) fn finish(mut self) -> CompiledEvents {
+        self.mark_reverted();
         self.compiled.lifecycles = self.lifecycles.finish(self.compiled.rules.len());
         self.compiled
     }
@@ -114,8 +119,15 @@ impl<'a> EventCompiler<'a> {
             ops,
             image,
             reads: &reads,
+            others: &[],
         };
-        let rule = self.rule(event, &clauses, number, &scope);
+        let (others, lookups) = lookup::compile(&scope, self.tables, &clauses.lookups);
+        let scope = Scope {
+            others: &others,
+            ..scope
+        };
+        let lookups = lookups.into_iter().collect::<Option<_>>();
+        let rule = self.rule(event, &clauses, number, &scope, lookups);
         if let Some(rule) = rule {
             self.compiled.rules.push(rule);
             self.compiled.reads.push(reads.into_inner());
@@ -128,6 +140,7 @@ impl<'a> EventCompiler<'a> {
         clauses: &Clauses,
         table: usize,
         scope: &Scope<'_>,
+        lookups: Option<Box<[Lookup]>>,
     ) -> Option<Rule> {
         let changed = clauses
             .changed
@@ -142,11 +155,21 @@ impl<'a> EventCompiler<'a> {
             .as_deref()
             .map(|list| only::compile(scope, self.params, list))
             .unwrap_or_default();
+        let reverts = event
+            .reverts
+            .as_ref()
+            .map(|reverted| self.reverted_type(scope, reverted));
+        let looked_up = || scope.reads.borrow().others.len();
+        let before_conditions = looked_up();
         let when = clauses
             .when
             .iter()
             .map(|when| guard(scope, when))
             .collect::<Vec<_>>();
+        let judges = match looked_up() > before_conditions {
+            true => Judges::LookedUp,
+            false => Judges::TheChange,
+        };
         let checks = clauses
             .checks
             .iter()
@@ -177,6 +200,10 @@ impl<'a> EventCompiler<'a> {
             image: scope.image,
             changed: all_or_none(changed)?,
             transition: all_or_none(transition)?,
+            reverts: all_or_none(reverts)?,
+            is_reverted: false,
+            lookups: lookups?,
+            judges,
             only: only.into_iter().collect::<Option<_>>()?,
             when: when.into_iter().collect::<Option<_>>()?,
             checks: checks.into_iter().collect::<Option<_>>()?,
@@ -198,6 +225,59 @@ impl<'a> EventCompiler<'a> {
             self.types.len() - 1
         });
         u16::try_from(number).unwrap_or(u16::MAX)
+    }
+
+    /// The event type that is taken back; it may come further below.
+    fn reverted_type(&mut self, scope: &Scope<'_>, reverted: &Text) -> Option<String> {
+        if scope.table.key.is_empty() {
+            scope.error(
+                Diagnostic::error(reverted.at, "`reverts` in a table without a key")
+                    .label("of which entity the last event is meant, nobody knows")
+                    .hint(format!(
+                        "key = [\"id\"] in [{}] of schema.toml",
+                        scope.table.short
+                    )),
+            );
+            return None;
+        }
+        for slot in &scope.table.key {
+            scope.reads(*slot, Side::Row);
+        }
+        self.reverted.push(reverted.clone());
+        Some(reverted.value.clone())
+    }
+
+    /// Marks the events that others take back, and reports every `reverts` that names no event of its table.
+    fn mark_reverted(&mut self) {
+        let pairs: Vec<(usize, String)> = self
+            .compiled
+            .rules
+            .iter()
+            .filter_map(|rule| Some((rule.table, rule.reverts.clone()?)))
+            .collect();
+        for (table, reverted) in pairs {
+            let rules = &mut self.compiled.rules;
+            let names: Vec<String> = rules.iter().map(|rule| rule.event_type.clone()).collect();
+            let mut known = false;
+            for rule in rules.iter_mut() {
+                if rule.table == table && rule.event_type == reverted {
+                    rule.is_reverted = true;
+                    known = true;
+                }
+            }
+            let written = self.reverted.iter().find(|text| text.value == reverted);
+            if let Some(text) = written.filter(|_| !known) {
+                let names: Vec<&str> = names.iter().map(String::as_str).collect();
+                self.report.push(
+                    Diagnostic::error(
+                        text.at,
+                        format!("no event of this table has the type `{reverted}`"),
+                    )
+                    .label("is taken back here")
+                    .maybe_hint(one_of(&reverted, &names)),
+                );
+            }
+        }
     }
 
     /// `on`; by default update alone with `changed`, what can be the transition where there is one, else insert,

@@ -155,6 +155,7 @@ impl<'a> Lifecycles<'a> {
             ops: [Op::Insert, Op::Update].into_iter().collect(),
             image: RowImage::Current,
             reads: &reads,
+            others: &[],
         };
         let only: Option<Box<[Only]>> = only::compile(&scope, params, &decl.only)
             .into_iter()

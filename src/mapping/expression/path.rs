@@ -7,7 +7,7 @@ use super::tokens::{PathPlace, scan_path};
 use super::{Scope, parse_path};
 use crate::mapping::diagnostic::{At, Diagnostic, one_of};
 use crate::mapping::file::reader::Text;
-use crate::mapping::rule::Side;
+use crate::mapping::rule::{Side, Table};
 use crate::mapping::schema::unknown_column;
 
 /// Where a path leads.
@@ -17,6 +17,10 @@ pub(in crate::mapping) enum Place {
     /// A whole image; only its existence can be asked for.
     Image(Side),
     Fact(Fact),
+    /// A cell of another row, by the row's number.
+    Other(u16, CellPath),
+    /// The whole of another row; only its existence can be asked for.
+    OtherRow(u16),
 }
 
 /// What is known of a change beside its rows.
@@ -73,15 +77,20 @@ impl Place {
     /// What it gives.
     pub(in crate::mapping) fn ty(&self, scope: &Scope<'_>) -> PlaceType {
         match self {
-            Self::Cell(cell) => match cell.inner {
-                Inner::Whole => {
-                    PlaceType::Column(scope.table.columns[usize::from(cell.slot)].ty.clone())
-                }
-                Inner::Steps(_) => PlaceType::Document,
-                Inner::Query(_) => PlaceType::Nodes,
-            },
-            Self::Image(_) => PlaceType::Image,
+            Self::Cell(cell) => cell.ty(scope.table),
+            Self::Other(other, cell) => cell.ty(scope.others[usize::from(*other)].table),
+            Self::Image(_) | Self::OtherRow(_) => PlaceType::Image,
             Self::Fact(fact) => PlaceType::Column(fact.ty()),
+        }
+    }
+}
+
+impl CellPath {
+    fn ty(&self, table: &Table) -> PlaceType {
+        match self.inner {
+            Inner::Whole => PlaceType::Column(table.columns[usize::from(self.slot)].ty.clone()),
+            Inner::Steps(_) => PlaceType::Document,
+            Inner::Query(_) => PlaceType::Nodes,
         }
     }
 }
@@ -186,6 +195,9 @@ pub(super) fn resolve(
     if let Some(fact) = fact(first, second, segments.len()) {
         return Some(Place::Fact(fact));
     }
+    if let Some(other) = scope.others.iter().position(|other| other.name == first) {
+        return resolve_other(scope, other, &segments[1..], second, at);
+    }
     let side = match first {
         "before" => Side::Before,
         "after" => Side::After,
@@ -206,6 +218,32 @@ pub(super) fn resolve(
     let inner = inner(scope, slot, &segments[2..], || at(2))?;
     scope.reads(slot, side);
     Some(Place::Cell(CellPath { side, slot, inner }))
+}
+
+/// Resolves what follows the name of another row.
+fn resolve_other(
+    scope: &Scope<'_>,
+    number: usize,
+    segments: &[Segment],
+    column: Option<&str>,
+    at: impl Fn(usize) -> At,
+) -> Option<Place> {
+    let other = scope.others[number];
+    let place = u16::try_from(number).ok()?;
+    if segments.is_empty() {
+        return Some(Place::OtherRow(place));
+    }
+    let there = Scope {
+        table: other.table,
+        others: &[],
+        ..*scope
+    };
+    let slot = self::column(&there, other.name, column, at(1))?;
+    let inner = inner(&there, slot, &segments[1..], || at(2))?;
+    let mut reads = scope.reads.borrow_mut();
+    reads.others.push((other.number, slot));
+    let side = Side::Row;
+    Some(Place::Other(place, CellPath { side, slot, inner }))
 }
 
 /// The fact that a path of `length` segments means, where it is one.
@@ -255,7 +293,7 @@ fn misread(text: &Text, names: &[Option<&str>], place: &PathPlace) -> Option<usi
 }
 
 /// The parts of a change document.
-const PARTS: &[&str] = &[
+pub(in crate::mapping) const PARTS: &[&str] = &[
     "row", "before", "after", "key", "op", "table", "tx", "source",
 ];
 
@@ -264,10 +302,12 @@ fn unknown_part(scope: &Scope<'_>, at: At, part: &str) -> Diagnostic {
     if part == "item" {
         return Diagnostic::not_yet(at, "`each` with its `$.item`");
     }
+    let others = scope.others.iter().map(|other| other.name);
+    let known: Vec<&str> = PARTS.iter().copied().chain(others).collect();
     if scope.table.slot(part).is_some() {
         return error.hint(format!("did you mean `$.row.{part}`?"));
     }
-    error.maybe_hint(one_of(part, PARTS))
+    error.maybe_hint(one_of(part, &known))
 }
 
 fn unknown_fact(at: At, part: &str) -> Diagnostic {

@@ -5,6 +5,7 @@
 
 pub(super) mod event;
 pub(super) mod lifecycle;
+pub(super) mod lookup;
 pub(super) mod reader;
 mod tables;
 pub(super) mod value;
