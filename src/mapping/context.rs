@@ -3,12 +3,12 @@
 use jsonpath_rust::query::js_path_process;
 use rowbridge_api::{Cell, Change, Op, Row, Transaction, Type, Value, ValueError};
 
-use super::{Mapping, Stamp};
 use super::bind::Bound;
 use super::expression::path::{CellPath, Fact, Inner, Place, Step};
 use super::fault::Fault;
 use super::others::Others;
 use super::rule::{RowImage, Side, Table};
+use super::{Mapping, Stamp};
 
 /// A change, its images and what it is read with.
 #[derive(Clone, Copy)]
@@ -118,12 +118,7 @@ impl<'a> Context<'a> {
     }
 
     /// Reads a cell of another row; nothing where there is no such row.
-    fn other_cell(
-        &self,
-        place: &Place,
-        number: u16,
-        path: &CellPath,
-    ) -> Result<Found<'a>, Fault> {
+    fn other_cell(&self, place: &Place, number: u16, path: &CellPath) -> Result<Found<'a>, Fault> {
         let Some(other) = self.others.and_then(|others| others.get(number)) else {
             return Ok(Found::Nothing);
         };
@@ -143,7 +138,8 @@ impl<'a> Context<'a> {
 
     /// Whether there is another row under this number.
     pub(super) fn has_other(&self, number: u16) -> bool {
-        self.others.is_some_and(|others| others.get(number).is_some())
+        self.others
+            .is_some_and(|others| others.get(number).is_some())
     }
 
     fn fact(&self, fact: Fact) -> Found<'a> {
@@ -269,9 +265,7 @@ impl<'a> Context<'a> {
 
 #[cold]
 fn unavailable(name: &str) -> Fault {
-    Fault::new(format!(
-        "{name} is unavailable: the source did not send it"
-    ))
+    Fault::new(format!("{name} is unavailable: the source did not send it"))
 }
 
 /// What `inner` finds in a cell that is null.
@@ -307,16 +301,11 @@ fn of_value<'a>(
 }
 
 /// A document or array cell as JSON.
-fn document(
-    ty: &Type,
-    raw: &[u8],
-    name: impl Fn() -> String,
-) -> Result<serde_json::Value, Fault> {
+fn document(ty: &Type, raw: &[u8], name: impl Fn() -> String) -> Result<serde_json::Value, Fault> {
     let mut json = Vec::new();
     ty.write_json(raw, &mut json)
         .map_err(|error| Fault::value(&name(), &error))?;
-    serde_json::from_slice(&json)
-        .map_err(|_| Fault::new(format!("{} is not valid JSON", name())))
+    serde_json::from_slice(&json).map_err(|_| Fault::new(format!("{} is not valid JSON", name())))
 }
 
 /// Whether there was a value to write.

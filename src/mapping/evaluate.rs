@@ -248,7 +248,10 @@ impl Evaluator {
             bound,
         };
         self.work.keeper.follow(place, batch, change)?;
-        self.gathered.push(batch, change, arrival);
+        // Most rows that are looked up give no event themselves.
+        if self.rules.follows(number, change.op) {
+            self.gathered.push(batch, tx, change, arrival);
+        }
         Ok(())
     }
 
@@ -275,14 +278,16 @@ impl Evaluator {
     /// As [`Evaluator::change`]; the events of the changes before are in `out`.
     pub fn settle(
         &mut self,
-        tx: &Transaction,
         full: usize,
         last: &mut Option<Evaluated>,
         out: &mut EncodedBatch,
     ) -> Result<Settled, Stop> {
-        while let Some(GatheredChange { change, arrival }) = self.gathered.next() {
+        while let Some(gathered) = self.gathered.next() {
+            let GatheredChange {
+                change, arrival, ..
+            } = gathered;
             let mark = Mark::of(out);
-            let batch = &self.gathered.batch;
+            let (batch, tx) = (&self.gathered.batch, self.gathered.transaction(&gathered));
             let evaluated = self.rules.evaluate(batch, tx, &change, &mut self.work, out);
             if evaluated.is_err() || arrival == Arrival::Published {
                 mark.roll_back(out);
@@ -320,12 +325,12 @@ impl Rules {
         let Some((table, bound)) = self.bound_table(change, tx)? else {
             return Ok(());
         };
+        if !self.follows(table, change.op) {
+            return Ok(());
+        }
         let candidates = &self.candidates[table][change.op as usize];
         let mapping = &*self.mapping;
         let known = &mapping.tables[table];
-        if candidates.is_empty() && known.lifecycles.is_empty() && known.reverted.is_empty() {
-            return Ok(());
-        }
         let context = context(mapping, table, bound, &self.stamp, batch, tx, change);
         work.scratch.start(context.table);
         context.follow(mapping.on_error, &mut work.scratch, batch, out)?;
@@ -394,6 +399,14 @@ impl Rules {
                 .remember_event(table, &rule.event_type, &work.entity, id);
         }
         Ok(made)
+    }
+
+    /// Whether a change of a table may do anything at all.
+    fn follows(&self, table: usize, op: Op) -> bool {
+        let known = &self.mapping.tables[table];
+        !self.candidates[table][op as usize].is_empty()
+            || !known.lifecycles.is_empty()
+            || !known.reverted.is_empty()
     }
 
     /// The table and binding of a change's shape; none if the mapping does not know the table.

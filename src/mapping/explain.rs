@@ -3,12 +3,12 @@
 
 use rowbridge_api::{Batch, Change, Op, OpSet, Transaction};
 
+use super::Stop;
 use super::context::Context;
 use super::evaluate::{Evaluator, Rules, Scratch, Verdict, Work, context};
 use super::file::event::Quantifier;
 use super::lifecycle::{Illegal, Judgement, Lifecycle};
 use super::rule::{Changed, Only, Rule};
-use super::Stop;
 use crate::event::{EncodedBatch, TopicId};
 
 /// What became of one rule for one change.
@@ -51,14 +51,11 @@ impl Evaluator {
     ///
     /// # Errors
     /// As [`Evaluator::explain`].
-    pub fn explain_gathered(
-        &mut self,
-        tx: &Transaction,
-    ) -> Result<Vec<(Change, Vec<RuleOutcome>)>, Stop> {
+    pub fn explain_gathered(&mut self) -> Result<Vec<(Change, Vec<RuleOutcome>)>, Stop> {
         let (known, work, gathered) = self.parts();
         let changes = gathered.changes();
         changes
-            .map(|change| Ok((*change, known.explain(&gathered.batch, tx, change, work)?)))
+            .map(|(change, tx)| Ok((*change, known.explain(&gathered.batch, tx, change, work)?)))
             .collect()
     }
 }

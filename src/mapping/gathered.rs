@@ -1,12 +1,14 @@
 //! A source transaction that is gathered before any of it is evaluated.
 
-use rowbridge_api::{Batch, Cell, CellRange, Change, Image, Row};
+use rowbridge_api::{Batch, Cell, CellRange, Change, Image, Row, Transaction};
 
 /// The changes of the transaction at hand, in their order, with copies of their rows.
 #[derive(Debug, Default)]
 pub(super) struct Gathered {
     pub(super) batch: Batch,
     changes: Vec<GatheredChange>,
+    /// More than one where the rows that exist were read at several moments.
+    transactions: Vec<Transaction>,
     /// How many are evaluated.
     evaluated: usize,
 }
@@ -15,6 +17,8 @@ pub(super) struct Gathered {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct GatheredChange {
     pub(super) change: Change,
+    /// Its number among the transactions.
+    transaction: usize,
     pub(super) arrival: Arrival,
 }
 
@@ -28,7 +32,16 @@ pub enum Arrival {
 }
 
 impl Gathered {
-    pub(super) fn push(&mut self, batch: &Batch, change: &Change, arrival: Arrival) {
+    pub(super) fn push(
+        &mut self,
+        batch: &Batch,
+        tx: &Transaction,
+        change: &Change,
+        arrival: Arrival,
+    ) {
+        if self.transactions.last() != Some(tx) {
+            self.transactions.push(tx.clone());
+        }
         let before = self.copy(batch.before(change));
         let after = self.copy(batch.after(change));
         let change = Change {
@@ -36,7 +49,11 @@ impl Gathered {
             after,
             ..*change
         };
-        self.changes.push(GatheredChange { change, arrival });
+        self.changes.push(GatheredChange {
+            change,
+            transaction: self.transactions.len() - 1,
+            arrival,
+        });
     }
 
     fn copy(&mut self, row: Option<Row<'_>>) -> Image {
@@ -59,8 +76,14 @@ impl Gathered {
         self.changes.get(self.evaluated).copied()
     }
 
-    pub(super) fn changes(&self) -> impl Iterator<Item = &Change> {
-        self.changes.iter().map(|gathered| &gathered.change)
+    /// Every change, and its transaction.
+    pub(super) fn changes(&self) -> impl Iterator<Item = (&Change, &Transaction)> {
+        let changes = self.changes.iter();
+        changes.map(|gathered| (&gathered.change, self.transaction(gathered)))
+    }
+
+    pub(super) fn transaction(&self, gathered: &GatheredChange) -> &Transaction {
+        &self.transactions[gathered.transaction]
     }
 
     /// The next change is evaluated.
@@ -71,6 +94,7 @@ impl Gathered {
     pub(super) fn clear(&mut self) {
         self.batch.clear();
         self.changes.clear();
+        self.transactions.clear();
         self.evaluated = 0;
     }
 }

@@ -101,7 +101,9 @@ impl Keeper {
         };
         let hash = format!("{:016x}", kept.hash);
         for name in [hash.as_str(), entry::NOW] {
-            self.key.begin(entry::SHAPE, place.table).part(name.as_bytes());
+            self.key
+                .begin(entry::SHAPE, place.table)
+                .part(name.as_bytes());
             let known = self.memory.get(self.key.bytes(), &mut self.old)?;
             if !known || self.old != *kept.description {
                 self.memory.put(self.key.bytes(), Some(&kept.description));
@@ -145,8 +147,7 @@ impl Keeper {
                 let Some(after) = after.filter(|_| has_key) else {
                     return Err(no_key(place.bound));
                 };
-                if change.op != Op::Update
-                    || !self.old_key.of_row(place.table, place.bound, before)
+                if change.op != Op::Update || !self.old_key.of_row(place.table, place.bound, before)
                 {
                     self.old_key.clone_from(&self.key);
                 }
@@ -190,7 +191,11 @@ impl Keeper {
         if !place.table.indexes.is_empty() {
             entry::read_row(&self.new, &mut is).ok_or_else(damaged)?;
             let new = self.shape(place.number, place.table, kept.hash)?;
-            self.reindex(place.table, old.as_deref().map(|old| (old, was.row())), None)?;
+            self.reindex(
+                place.table,
+                old.as_deref().map(|old| (old, was.row())),
+                None,
+            )?;
             self.reindex(place.table, None, Some((&*new, is.row())))?;
         }
         self.buffers = [was, is];

@@ -61,6 +61,9 @@ pub struct Pack {
     pub params: toml::Table,
 }
 
+/// Columns of rows that are kept, by source table.
+pub type Kept = std::collections::BTreeMap<String, std::collections::BTreeSet<String>>;
+
 /// One topic that events go to, as the mapping declares it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Topic {
@@ -201,11 +204,18 @@ impl Mapping {
         self.gathers
     }
 
-    /// Whether rules need to know what was before: rows of other tables, or events that are taken back.
+    /// What rules have to know of what was before: the columns of rows that they look up, by source table. Empty if
+    /// they only take events back, nothing if they know enough from each change.
     #[must_use]
-    pub fn remembers(&self) -> bool {
-        let remembered = |table: &Table| table.kept.is_some() || !table.reverted.is_empty();
-        self.tables.iter().any(remembered)
+    pub fn kept(&self) -> Option<Kept> {
+        let reverts = self.tables.iter().any(|table| !table.reverted.is_empty());
+        let kept = self.tables.iter().filter_map(|table| {
+            let slots = &table.kept.as_ref()?.0;
+            let name = |slot: &u16| table.columns[usize::from(*slot)].name.clone();
+            Some((table.source.to_string(), slots.iter().map(name).collect()))
+        });
+        let kept: Kept = kept.collect();
+        (reverts || !kept.is_empty()).then_some(kept)
     }
 
     /// Short name and source table of every table in `[tables]`, in file order.

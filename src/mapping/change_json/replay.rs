@@ -68,11 +68,8 @@ impl Replay {
                 }
             }
             Item::Commit(_) | Item::SnapshotEnd(_) => {
-                if let Some(transaction) = self.transaction.take() {
-                    let mut last = None;
-                    self.evaluator
-                        .settle(&transaction, usize::MAX, &mut last, out)?;
-                }
+                self.transaction = None;
+                self.evaluator.settle(usize::MAX, &mut None, out)?;
             }
         }
         Ok(())
@@ -106,7 +103,7 @@ impl Replay {
                 let outcomes = self.evaluator.explain(batch, transaction, change)?;
                 Ok(vec![(*change, outcomes)])
             }
-            Item::Commit(_) | Item::SnapshotEnd(_) => self.evaluator.explain_gathered(transaction),
+            Item::Commit(_) | Item::SnapshotEnd(_) => self.evaluator.explain_gathered(),
             _ => Ok(Vec::new()),
         }
     }

@@ -61,7 +61,10 @@ fn name_is_free(scope: &Scope<'_>, name: &Text) {
         scope.error(
             Diagnostic::error(
                 name.at,
-                format!("a lookup called `{}` hides a part of the change", name.value),
+                format!(
+                    "a lookup called `{}` hides a part of the change",
+                    name.value
+                ),
             )
             .hint("[event.lookup.flight], read as `$.flight.<column>`"),
         );
@@ -78,7 +81,9 @@ fn one(scope: &Scope<'_>, number: usize, table: &Table, decl: &LookupDecl) -> Op
     let mut reads = scope.reads.borrow_mut();
     let read = |slot: &u16| (number, *slot);
     reads.others.extend(table.key.iter().map(read));
-    reads.others.extend(columns.iter().map(|(slot, _)| (number, *slot)));
+    reads
+        .others
+        .extend(columns.iter().map(|(slot, _)| (number, *slot)));
     drop(reads);
     let Some((by, slots)) = finder(table, &columns) else {
         scope.error(unfound(table, decl, &columns));

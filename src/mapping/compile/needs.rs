@@ -73,7 +73,9 @@ fn looking<'a>(number: usize, table: &Table, rule: &'a Rule, reads: &Reads) -> O
     if slots.is_empty() {
         return None;
     }
-    let slots = slots.into_iter().chain(table.indexes.iter().flatten().copied());
+    let slots = slots
+        .into_iter()
+        .chain(table.indexes.iter().flatten().copied());
     let with_before = |slot: u16| match table.key.contains(&slot) {
         true => (slot, BeforeRead::Yes),
         false => (slot, BeforeRead::No),

@@ -118,7 +118,9 @@ fn line(event: &Published) -> String {
 const SEAT: &str = "id = 7, number = \"BA117\", day = \"2026-12-01\"";
 
 fn insert() -> String {
-    format!("[[given]]\ntx = \"a\"\ntable = \"seat\"\nop = \"insert\"\nafter = {{ {SEAT}, seat_no = \"12A\" }}\n")
+    format!(
+        "[[given]]\ntx = \"a\"\ntable = \"seat\"\nop = \"insert\"\nafter = {{ {SEAT}, seat_no = \"12A\" }}\n"
+    )
 }
 
 #[test]
@@ -219,7 +221,8 @@ reverts = "CheckedOut"
 status = "$.row.status"
 "#;
 
-const STAY_SCHEMA: &str = "[stay]\nkey = [\"id\"]\n[stay.columns]\nid = \"int4\"\nstatus = \"text\"\n";
+const STAY_SCHEMA: &str =
+    "[stay]\nkey = [\"id\"]\n[stay.columns]\nid = \"int4\"\nstatus = \"text\"\n";
 
 fn header<'e>(event: &'e Published, name: &str) -> Option<&'e str> {
     let found = event.headers.iter().find(|(header, _)| header == name);
@@ -233,7 +236,8 @@ fn an_event_names_the_last_one_of_its_entity_that_it_takes_back() {
             "[[given]]\ntable = \"stay\"\nop = \"update\"\nbefore = {{ id = {id}, status = \"{from}\" }}\nafter = {{ id = {id}, status = \"{to}\" }}\n"
         )
     };
-    let gone = "[[given]]\ntable = \"stay\"\nop = \"delete\"\nbefore = { id = 1, status = \"in\" }\n";
+    let gone =
+        "[[given]]\ntable = \"stay\"\nop = \"delete\"\nbefore = { id = 1, status = \"in\" }\n";
     let case = [
         step(1, "in", "out"),
         step(2, "in", "out"),
@@ -244,7 +248,10 @@ fn an_event_names_the_last_one_of_its_entity_that_it_takes_back() {
         step(1, "out", "in"),
     ];
     let published = run(STAY, STAY_SCHEMA, &case.concat()).unwrap();
-    let ids: Vec<_> = published.iter().map(|event| header(event, "ce_id")).collect();
+    let ids: Vec<_> = published
+        .iter()
+        .map(|event| header(event, "ce_id"))
+        .collect();
     let reverts: Vec<_> = published
         .iter()
         .map(|event| header(event, "ce_reverts"))
