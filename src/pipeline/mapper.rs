@@ -74,6 +74,9 @@ pub(super) fn run(
     Ok(())
 }
 
+/// A source batch is cut where its events are so many times as long as an encoded batch that is full.
+const OVERFULL: usize = 3;
+
 /// Why a batch was not mapped to its end.
 enum End {
     Stop(Stop),
@@ -99,6 +102,11 @@ struct Outlet {
 impl Outlet {
     fn is_full(&self) -> bool {
         self.out.buf.len() >= self.full
+    }
+
+    /// Longer than what goes on together: it is kept for reuse, so its length is memory for good.
+    fn is_overfull(&self) -> bool {
+        self.out.buf.len() >= self.full * OVERFULL
     }
 
     /// Sends what there is, and takes an empty batch instead. Without progress it is not committed before what
@@ -170,7 +178,13 @@ impl Mapper {
         meter: &mut MapperMeter,
     ) -> Result<(), End> {
         let mapped = batch.items.iter().try_for_each(|item| match item {
-            Item::Change(change) => self.change(batch, change, &mut outlet.out, meter),
+            Item::Change(change) => {
+                self.change(batch, change, &mut outlet.out, meter)?;
+                match outlet.is_overfull() {
+                    true => self.pass_on(batch, outlet),
+                    false => Ok(()),
+                }
+            }
             Item::Begin(transaction) => Ok(self.begin(transaction)?),
             Item::Commit(commit) => self.finish(&commit.position, outlet),
             Item::Shape(shape) => Ok(self.bind(shape, meter)?),
@@ -179,11 +193,24 @@ impl Mapper {
                 self.finish(position, outlet)
             }
         });
-        // What a gathered transaction makes us remember is recorded when all of it is published.
-        if self.remembers && (!self.gathers || self.snapshot) {
-            self.remember(outlet)?;
-        }
+        self.remember_at_once(outlet)?;
         mapped
+    }
+
+    /// Sends on what there is in the middle of a batch, which may give many times its own size.
+    fn pass_on(&mut self, batch: &Batch, outlet: &mut Outlet) -> Result<(), End> {
+        self.remember_at_once(outlet)?;
+        let progress = self.progress(batch);
+        outlet.send(Some(progress))
+    }
+
+    /// Has recorded what rules remember from change to change. What a gathered transaction makes us remember waits
+    /// until all of it is published.
+    fn remember_at_once(&mut self, outlet: &mut Outlet) -> Result<(), End> {
+        match self.remembers && (!self.gathers || self.snapshot) {
+            true => self.remember(outlet),
+            false => Ok(()),
+        }
     }
 
     fn begin(&mut self, transaction: &Transaction) -> Result<(), Stop> {
