@@ -120,6 +120,10 @@ impl<'a> Context<'a> {
     /// Reads a cell of another row; nothing where there is no such row.
     fn other_cell(&self, place: &Place, number: u16, path: &CellPath) -> Result<Found<'a>, Fault> {
         let Some(other) = self.others.and_then(|others| others.get(number)) else {
+            let fault = self.others.and_then(|others| others.fault(number));
+            return fault.map_or(Ok(Found::Nothing), |fault| Err(fault.clone()));
+        };
+        let Some(row) = other.image(path.side) else {
             return Ok(Found::Nothing);
         };
         let Some((ty, index)) = other.bound.column(path.slot) else {
@@ -129,10 +133,22 @@ impl<'a> Context<'a> {
             )));
         };
         let name = || self.name_of(place);
-        match other.row.cell(index) {
+        match row.cell(index) {
             Cell::Unavailable => Err(unavailable(&name())),
             Cell::Null => Ok(of_null(&path.inner)),
             Cell::Value(raw) => of_value(ty, raw, &path.inner, name),
+        }
+    }
+
+    /// The type of the column that a place is the whole of.
+    pub(super) fn type_of(&self, place: &Place) -> Option<&'a Type> {
+        match place {
+            Place::Cell(CellPath {
+                slot,
+                inner: Inner::Whole,
+                ..
+            }) => Some(self.bound.column(*slot)?.0),
+            _ => None,
         }
     }
 

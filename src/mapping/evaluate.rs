@@ -6,20 +6,18 @@ use rowbridge_api::{Batch, Change, Op, Position, Shape, State, Transaction};
 use uuid::Uuid;
 
 use super::bind::{self, Bound};
-use super::context::{Context, Written};
+use super::context::Context;
 use super::encode::{self, Occurrence};
 use super::fault::{Fault, FaultKind};
 use super::file::OnError;
-use super::file::event::Quantifier;
 pub use super::gathered::Arrival;
-use super::gathered::{Gathered, GatheredChange};
-use super::judge::order;
-use super::kept::{self, Keeper};
-use super::lifecycle::Step;
+use super::gathered::Gathered;
+use super::joins::{JoinedEvent, Joins};
+use super::kept;
 use super::memory::{InMemory, Memory};
-use super::others::Others;
-use super::quarantine::Failed;
-use super::rule::{By, Changed, Judges, Lookup, Missing, Only, RowImage, Rule, Side, Table};
+use super::rule::{RowImage, Rule, Side};
+use super::verdict::Verdict;
+use super::work::Work;
 use super::{Mapping, Stamp, Stop};
 use crate::event::EncodedBatch;
 
@@ -28,6 +26,8 @@ pub struct Evaluator {
     rules: Rules,
     work: Work,
     gathered: Gathered,
+    /// What makes events together, once the transaction is there.
+    joins: Option<Joins>,
 }
 
 /// What does not change from change to change, but by shapes that arrive.
@@ -37,21 +37,9 @@ pub(super) struct Rules {
     /// Namespace of this source's event ids.
     namespace: Uuid,
     /// By shape id, ascending.
-    bound: Vec<(u32, Bound)>,
+    bound: Vec<(u32, Arc<Bound>)>,
     /// Per table and operation: the rules that may fire, in file order.
     candidates: Vec<[Box<[u16]>; OPERATIONS]>,
-}
-
-/// What evaluation works with.
-pub(super) struct Work {
-    pub(super) scratch: Scratch,
-    /// The other rows that the rule at hand reads.
-    pub(super) others: Others,
-    keeper: Keeper,
-    /// Values that a row is looked up by.
-    values: Vec<Vec<u8>>,
-    /// The key of the entity at hand, as text.
-    entity: Vec<u8>,
 }
 
 /// How far a gathered transaction is evaluated.
@@ -71,31 +59,6 @@ pub struct Evaluated {
 
 /// Number of operations.
 const OPERATIONS: usize = 5;
-
-/// What is known of the change at hand; memory kept from change to change.
-#[derive(Debug, Default)]
-pub(super) struct Scratch {
-    /// Per watched place of the table: whether it changed, if asked before.
-    changed: Vec<Option<bool>>,
-    /// Per lifecycle of the table: what the change does to the state, if asked before.
-    pub(super) steps: Vec<Option<Step>>,
-    /// Type numbers of the events that fired, for the n-th occurrence.
-    types: Vec<u16>,
-}
-
-/// Whether a rule fires, or what kept it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
-    Fires,
-    /// `changed`: the first column that is the same (for *any of*: all are).
-    Unchanged,
-    /// `transition`: the change makes another one, or none.
-    NoTransition,
-    /// Number of the `only`.
-    NotIn(usize),
-    /// Number of the `when`.
-    WhenFalse(usize),
-}
 
 /// Where the buffers stood before an event.
 #[derive(Clone, Copy)]
@@ -159,14 +122,9 @@ impl Evaluator {
                 mapping,
                 stamp,
             },
-            work: Work {
-                scratch: Scratch::default(),
-                others: Others::default(),
-                keeper: Keeper::new(memory),
-                values: Vec::new(),
-                entity: Vec::new(),
-            },
+            work: Work::new(memory),
             gathered: Gathered::default(),
+            joins: None,
         }
     }
 
@@ -201,8 +159,8 @@ impl Evaluator {
             })?;
         }
         match bound.binary_search_by_key(&shape.id.0, |(id, _)| *id) {
-            Ok(index) => bound[index].1 = new,
-            Err(index) => bound.insert(index, (shape.id.0, new)),
+            Ok(index) => bound[index].1 = Arc::new(new),
+            Err(index) => bound.insert(index, (shape.id.0, Arc::new(new))),
         }
         Ok(())
     }
@@ -220,7 +178,8 @@ impl Evaluator {
         out: &mut EncodedBatch,
     ) -> Result<(), Stop> {
         let mark = Mark::of(out);
-        let evaluated = self.rules.evaluate(batch, tx, change, &mut self.work, out);
+        let rows = Rows { batch, tx, change };
+        let evaluated = self.rules.evaluate(rows, Own::Fires, &mut self.work, out);
         if evaluated.is_err() {
             // They come again when the change is read again.
             mark.roll_back(out);
@@ -249,7 +208,7 @@ impl Evaluator {
         };
         self.work.keeper.follow(place, batch, change)?;
         // Most rows that are looked up give no event themselves.
-        if self.rules.follows(number, change.op) {
+        if self.rules.follows(number, change.op) || self.rules.may_join(number, change.op) {
             self.gathered.push(batch, tx, change, arrival);
         }
         Ok(())
@@ -282,26 +241,29 @@ impl Evaluator {
         last: &mut Option<Evaluated>,
         out: &mut EncodedBatch,
     ) -> Result<Settled, Stop> {
-        while let Some(gathered) = self.gathered.next() {
-            let GatheredChange {
-                change, arrival, ..
-            } = gathered;
+        let joins = match self.joins.take() {
+            Some(joins) => joins,
+            None => Joins::of(&self.rules, &self.gathered)?,
+        };
+        let joins = self.joins.insert(joins);
+        while let Some(next) = self.gathered.next() {
             let mark = Mark::of(out);
-            let (batch, tx) = (&self.gathered.batch, self.gathered.transaction(&gathered));
-            let evaluated = self.rules.evaluate(batch, tx, &change, &mut self.work, out);
-            if evaluated.is_err() || arrival == Arrival::Published {
+            let (rules, work) = (&self.rules, &mut self.work);
+            let evaluated = rules.evaluate_gathered(&self.gathered, joins, work, out);
+            if evaluated.is_err() || next.arrival == Arrival::Published {
                 mark.roll_back(out);
             }
             evaluated?;
             self.gathered.advance();
-            if let Arrival::New { witness } = arrival {
-                let ordinal = change.ordinal;
+            if let Arrival::New { witness } = next.arrival {
+                let ordinal = next.change.ordinal;
                 *last = Some(Evaluated { ordinal, witness });
                 if out.buf.len() >= full {
                     return Ok(Settled::Partly);
                 }
             }
         }
+        self.joins = None;
         self.gathered.clear();
         self.work.keeper.settled();
         Ok(Settled::Wholly)
@@ -313,48 +275,52 @@ impl Evaluator {
     }
 }
 
+/// A change with its rows and its transaction.
+#[derive(Clone, Copy)]
+struct Rows<'a> {
+    batch: &'a Batch,
+    tx: &'a Transaction,
+    change: &'a Change,
+}
+
+/// Whether a row fires the rules of its table.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Own {
+    Fires,
+    /// It became part of an event that says so.
+    Consumed,
+}
+
 impl Rules {
+    /// Appends the events of one change: those of its own row.
     fn evaluate(
         &self,
-        batch: &Batch,
-        tx: &Transaction,
-        change: &Change,
+        rows: Rows<'_>,
+        own: Own,
         work: &mut Work,
         out: &mut EncodedBatch,
     ) -> Result<(), Stop> {
+        let Rows { batch, tx, change } = rows;
         let Some((table, bound)) = self.bound_table(change, tx)? else {
             return Ok(());
         };
         if !self.follows(table, change.op) {
             return Ok(());
         }
-        let candidates = &self.candidates[table][change.op as usize];
         let mapping = &*self.mapping;
         let known = &mapping.tables[table];
         let context = context(mapping, table, bound, &self.stamp, batch, tx, change);
         work.scratch.start(context.table);
         context.follow(mapping.on_error, &mut work.scratch, batch, out)?;
-        let mut index = 0;
+        let candidates = match own {
+            Own::Fires => &*self.candidates[table][change.op as usize],
+            Own::Consumed => &[],
+        };
         for &number in candidates {
+            work.others.clear();
             let rule = &mapping.rules[usize::from(number)];
             let context = context.with_image(rule.image);
-            let mark = Mark::of(out);
-            let Err(fault) = self.event(&context, rule, number, &mut index, work, out)? else {
-                continue;
-            };
-            mark.roll_back(out);
-            if fault.kind != FaultKind::Check && mapping.on_error == OnError::Stop {
-                return Err(bad_record(&context, rule, &fault));
-            }
-            let failed = Failed {
-                rule: &rule.event_type,
-                number,
-                key: Some(&rule.key),
-                kind: fault.kind,
-                error: &fault.problem,
-            };
-            let context = context.beside(&work.others);
-            context.quarantine(&failed, batch, out);
+            self.event_or_quarantine(&context, rule, number, batch, work, out)?;
         }
         if change.op == Op::Delete && !known.reverted.is_empty() {
             work.forget_events(&context.with_image(RowImage::Current));
@@ -362,13 +328,96 @@ impl Rules {
         Ok(())
     }
 
-    /// Appends the event of a rule, if it fires; `index` counts those of the change.
+    /// Appends the events of the next gathered change: those of its own row, and those of several rows that are
+    /// complete with it.
+    fn evaluate_gathered(
+        &self,
+        gathered: &Gathered,
+        joins: &Joins,
+        work: &mut Work,
+        out: &mut EncodedBatch,
+    ) -> Result<(), Stop> {
+        let at = gathered.evaluated();
+        let (change, tx) = gathered.change(at);
+        let batch = &gathered.batch;
+        let own = match joins.consumes(at) {
+            true => Own::Consumed,
+            false => Own::Fires,
+        };
+        self.evaluate(Rows { batch, tx, change }, own, work, out)?;
+        let Some((table, bound)) = self.bound_table(change, tx)? else {
+            return Ok(());
+        };
+        let mapping = &*self.mapping;
+        let context = context(mapping, table, bound, &self.stamp, batch, tx, change);
+        let context = context.with_image(RowImage::Current);
+        if !self.follows(table, change.op) {
+            work.scratch.start(context.table);
+        }
+        for (number, fault) in joins.unreadable_at(at) {
+            let rule = &mapping.rules[usize::from(number)];
+            context.set_rule_aside(rule, number, fault, batch, out);
+        }
+        for event in joins.events_at(at) {
+            let rule = &mapping.rules[usize::from(event.rule)];
+            self.have_parts(gathered, event, work)?;
+            self.event_or_quarantine(&context, rule, event.rule, batch, work, out)?;
+        }
+        Ok(())
+    }
+
+    /// Puts the parts of an event of several rows at hand.
+    pub(super) fn have_parts(
+        &self,
+        gathered: &Gathered,
+        event: &JoinedEvent,
+        work: &mut Work,
+    ) -> Result<(), Stop> {
+        work.others.clear();
+        let rule = &self.mapping.rules[usize::from(event.rule)];
+        let parts = rule.joining.iter().flat_map(|joining| &joining.parts);
+        for (part, row) in parts.zip(&event.parts) {
+            let row = row.map(|row| gathered.change(row));
+            let bound = match row {
+                Some((change, tx)) => self.bound_table(change, tx)?,
+                None => None,
+            };
+            let changed = row.zip(bound);
+            let changed = changed.map(|((change, _), (_, bound))| (bound, &gathered.batch, change));
+            work.others.add_change(&part.name, part.table, changed);
+        }
+        Ok(())
+    }
+
+    /// Appends the event of a rule, if it fires, or its quarantine record.
+    fn event_or_quarantine(
+        &self,
+        context: &Context<'_>,
+        rule: &Rule,
+        number: u16,
+        batch: &Batch,
+        work: &mut Work,
+        out: &mut EncodedBatch,
+    ) -> Result<(), Stop> {
+        let mark = Mark::of(out);
+        let Err(fault) = self.event(context, rule, number, work, out)? else {
+            return Ok(());
+        };
+        mark.roll_back(out);
+        if fault.kind != FaultKind::Check && self.mapping.on_error == OnError::Stop {
+            return Err(bad_record(context, rule, &fault));
+        }
+        let context = context.beside(&work.others);
+        context.set_rule_aside(rule, number, &fault, batch, out);
+        Ok(())
+    }
+
+    /// Appends the event of a rule, if it fires.
     fn event(
         &self,
         context: &Context<'_>,
         rule: &Rule,
         number: u16,
-        index: &mut u16,
         work: &mut Work,
         out: &mut EncodedBatch,
     ) -> Result<Result<(), Fault>, Stop> {
@@ -378,11 +427,10 @@ impl Rules {
             Err(fault) => return Ok(Err(fault)),
         }
         let event = Occurrence {
+            index: work.scratch.events(),
             nth: work.scratch.occurrence(rule.type_number),
-            index: *index,
             ..self.occurrence(rule, number)
         };
-        *index = index.saturating_add(1);
         let reverts = match work.reverted(context, rule)? {
             Ok(reverts) => reverts,
             Err(fault) => return Ok(Err(fault)),
@@ -409,12 +457,23 @@ impl Rules {
             || !known.reverted.is_empty()
     }
 
+    /// Whether a change of a table may be part of an event of several rows.
+    fn may_join(&self, table: usize, op: Op) -> bool {
+        let joining = self
+            .mapping
+            .rules
+            .iter()
+            .filter_map(|rule| rule.joining.as_ref());
+        let mut parts = joining.flat_map(|joining| &joining.parts);
+        parts.any(|part| part.table == table && part.ops.contains(op))
+    }
+
     /// The table and binding of a change's shape; none if the mapping does not know the table.
     pub(super) fn bound_table(
         &self,
         change: &Change,
         tx: &Transaction,
-    ) -> Result<Option<(usize, &Bound)>, Stop> {
+    ) -> Result<Option<(usize, &Arc<Bound>)>, Stop> {
         let found = self
             .bound
             .binary_search_by_key(&change.shape.0, |(id, _)| *id);
@@ -486,265 +545,8 @@ pub(super) fn context<'a>(
     }
 }
 
-impl Scratch {
-    /// Forgets the last change.
-    pub(super) fn start(&mut self, table: &Table) {
-        self.changed.clear();
-        self.changed.resize(table.watched.len(), None);
-        self.steps.clear();
-        self.steps.resize(table.lifecycles.len(), None);
-        self.types.clear();
-    }
-
-    /// Counts one more event of a type, and says how many there were.
-    fn occurrence(&mut self, type_number: u16) -> u16 {
-        let before = self
-            .types
-            .iter()
-            .filter(|fired| **fired == type_number)
-            .count();
-        self.types.push(type_number);
-        u16::try_from(before).unwrap_or(u16::MAX)
-    }
-}
-
-impl Work {
-    /// Whether a rule of the change's table and operation fires; the rows that it looks up are then at hand.
-    ///
-    /// # Errors
-    /// The memory cannot be read; inside, something the rule has to read is unavailable or is not a value of its
-    /// type.
-    pub(super) fn verdict(
-        &mut self,
-        context: &Context<'_>,
-        rule: &Rule,
-    ) -> Result<Result<Verdict, Fault>, Stop> {
-        self.others.clear();
-        let verdict = match rule.judges {
-            Judges::TheChange => context.verdict(rule, &mut self.scratch),
-            Judges::LookedUp => context.of_the_change(rule, &mut self.scratch),
-        };
-        if verdict != Ok(Verdict::Fires) || rule.lookups.is_empty() {
-            return Ok(verdict);
-        }
-        for lookup in &rule.lookups {
-            if let Err(fault) = self.look_up(context, lookup)? {
-                return Ok(Err(fault));
-            }
-        }
-        Ok(match rule.judges {
-            Judges::TheChange => verdict,
-            Judges::LookedUp => context.beside(&self.others).guarded(rule),
-        })
-    }
-
-    /// Adds the row of a lookup to those at hand.
-    fn look_up(
-        &mut self,
-        context: &Context<'_>,
-        lookup: &Lookup,
-    ) -> Result<Result<(), Fault>, Stop> {
-        let Self {
-            others,
-            keeper,
-            values,
-            ..
-        } = self;
-        let table = &context.mapping.tables[lookup.table];
-        let mut fault = None;
-        others.add(&lookup.name, lookup.table, |others, row| {
-            let found = match context.beside(others).values_of(lookup, values) {
-                Ok(Written::Nothing) => None,
-                Ok(Written::Value) => keeper.find(table, lookup, values, row)?,
-                Err(unreadable) => {
-                    fault = Some(unreadable);
-                    None
-                }
-            };
-            Ok::<_, Stop>(found)
-        })?;
-        if let Some(fault) = fault {
-            return Ok(Err(fault));
-        }
-        let number = u16::try_from(others.len() - 1).unwrap_or(u16::MAX);
-        match lookup.missing {
-            Missing::Error if others.get(number).is_none() => Ok(Err(no_row(table, lookup))),
-            _ => Ok(Ok(())),
-        }
-    }
-
-    /// The event that a rule takes back, if it takes one back and that is known.
-    fn reverted(
-        &mut self,
-        context: &Context<'_>,
-        rule: &Rule,
-    ) -> Result<Result<Option<Uuid>, Fault>, Stop> {
-        if rule.reverts.is_none() && !rule.is_reverted {
-            return Ok(Ok(None));
-        }
-        self.entity.clear();
-        if let Err(fault) = context.write_table_key(&mut self.entity) {
-            return Ok(Err(fault));
-        }
-        let Some(reverted) = &rule.reverts else {
-            return Ok(Ok(None));
-        };
-        let last = self
-            .keeper
-            .last_event(context.table, reverted, &self.entity)?;
-        Ok(Ok(last))
-    }
-
-    /// The entity of a deleted row has ended.
-    fn forget_events(&mut self, context: &Context<'_>) {
-        self.entity.clear();
-        if context.write_table_key(&mut self.entity).is_ok() {
-            for event_type in &context.table.reverted {
-                self.keeper
-                    .forget_event(context.table, event_type, &self.entity);
-            }
-        }
-    }
-}
-
 #[cold]
-fn no_row(table: &Table, lookup: &Lookup) -> Fault {
-    let slots: &[u16] = match lookup.by {
-        By::Key => &table.key,
-        By::Index(number) => &table.indexes[number],
-    };
-    let name = |slot: &u16| table.columns[usize::from(*slot)].name.as_str();
-    let columns: Vec<&str> = slots.iter().map(name).collect();
-    Fault::new(format!(
-        "lookup `{}` found no row of {} by {}",
-        lookup.name,
-        table.short,
-        columns.join(", ")
-    ))
-}
-
-impl<'a> Context<'a> {
-    /// The same change as a rule sees it with other rows at hand.
-    pub(super) fn beside<'b>(self, others: &'b Others) -> Context<'b>
-    where
-        'a: 'b,
-    {
-        Context {
-            others: Some(others),
-            ..self
-        }
-    }
-
-    /// The values that a row is looked up by, in the form of the column's; nothing if one of them is none.
-    fn values_of(&self, lookup: &Lookup, values: &mut Vec<Vec<u8>>) -> Result<Written, Fault> {
-        let table = &self.mapping.tables[lookup.table];
-        let slots: &[u16] = match lookup.by {
-            By::Key => &table.key,
-            By::Index(number) => &table.indexes[number],
-        };
-        values.resize_with(slots.len(), Vec::new);
-        for ((slot, place), value) in slots.iter().zip(&lookup.values).zip(values) {
-            value.clear();
-            if self.write_text(place, value)? == Written::Nothing {
-                return Ok(Written::Nothing);
-            }
-            kept::canonical(&table.columns[usize::from(*slot)].ty, value);
-        }
-        Ok(Written::Value)
-    }
-
-    /// Whether a rule of this table and operation fires.
-    ///
-    /// # Errors
-    /// Something it has to read is unavailable or is not a value of its type.
-    pub(super) fn verdict(&self, rule: &'a Rule, scratch: &mut Scratch) -> Result<Verdict, Fault> {
-        match self.of_the_change(rule, scratch)? {
-            Verdict::Fires => self.guarded(rule),
-            other => Ok(other),
-        }
-    }
-
-    /// What the change alone says, before any condition.
-    fn of_the_change(&self, rule: &'a Rule, scratch: &mut Scratch) -> Result<Verdict, Fault> {
-        if let Some(changed) = &rule.changed
-            && !self.any_or_all_changed(changed, scratch)?
-        {
-            return Ok(Verdict::Unchanged);
-        }
-        if let Some(transition) = &rule.transition
-            && !transition.is(self.step(transition.lifecycle, scratch)?)
-        {
-            return Ok(Verdict::NoTransition);
-        }
-        if let Some(only) = self.not_in(&rule.only)? {
-            return Ok(Verdict::NotIn(only));
-        }
-        Ok(Verdict::Fires)
-    }
-
-    /// What the conditions say.
-    fn guarded(&self, rule: &'a Rule) -> Result<Verdict, Fault> {
-        for (number, guard) in rule.when.iter().enumerate() {
-            if !self.holds(&guard.condition)? {
-                return Ok(Verdict::WhenFalse(number));
-            }
-        }
-        Ok(Verdict::Fires)
-    }
-
-    /// The number of the first `only` whose column is not in its list.
-    pub(super) fn not_in(&self, only: &'a [Only]) -> Result<Option<usize>, Fault> {
-        for (number, only) in only.iter().enumerate() {
-            let found = self.read(&only.place)?;
-            let mut listed = false;
-            for value in &only.values {
-                listed |= order(&found, &value.found())?.is_some_and(std::cmp::Ordering::is_eq);
-            }
-            if !listed {
-                return Ok(Some(number));
-            }
-        }
-        Ok(None)
-    }
-
-    fn any_or_all_changed(&self, changed: &Changed, scratch: &mut Scratch) -> Result<bool, Fault> {
-        let wanted = changed.quantifier == Quantifier::Any;
-        for &watched in &changed.watched {
-            if self.watched_changed(watched, scratch)? == wanted {
-                return Ok(wanted);
-            }
-        }
-        Ok(!wanted)
-    }
-
-    /// Whether a watched place changed, asked once per change.
-    pub(super) fn watched_changed(
-        &self,
-        watched: u16,
-        scratch: &mut Scratch,
-    ) -> Result<bool, Fault> {
-        let watched = usize::from(watched);
-        if let Some(known) = scratch.changed[watched] {
-            return Ok(known);
-        }
-        let changed = self.changed(&self.table.watched[watched])?;
-        scratch.changed[watched] = Some(changed);
-        Ok(changed)
-    }
-
-    /// Every check of a rule that fires.
-    pub(super) fn checked(&self, rule: &'a Rule) -> Result<(), Fault> {
-        for check in &rule.checks {
-            if !self.holds(&check.condition)? {
-                return Err(Fault::check(&check.message));
-            }
-        }
-        Ok(())
-    }
-}
-
-#[cold]
-fn bad_record(context: &Context<'_>, rule: &Rule, fault: &Fault) -> Stop {
+pub(super) fn bad_record(context: &Context<'_>, rule: &Rule, fault: &Fault) -> Stop {
     Stop {
         state: State::BadRecord,
         problem: format!(

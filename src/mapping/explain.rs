@@ -5,10 +5,14 @@ use rowbridge_api::{Batch, Change, Op, OpSet, Transaction};
 
 use super::Stop;
 use super::context::Context;
-use super::evaluate::{Evaluator, Rules, Scratch, Verdict, Work, context};
+use super::evaluate::{Evaluator, Rules, context};
 use super::file::event::Quantifier;
+use super::gathered::Gathered;
+use super::joins::Joins;
 use super::lifecycle::{Illegal, Judgement, Lifecycle};
 use super::rule::{Changed, Only, Rule};
+use super::verdict::{Scratch, Verdict};
+use super::work::Work;
 use crate::event::{EncodedBatch, TopicId};
 
 /// What became of one rule for one change.
@@ -53,10 +57,23 @@ impl Evaluator {
     /// As [`Evaluator::explain`].
     pub fn explain_gathered(&mut self) -> Result<Vec<(Change, Vec<RuleOutcome>)>, Stop> {
         let (known, work, gathered) = self.parts();
-        let changes = gathered.changes();
-        changes
-            .map(|(change, tx)| Ok((*change, known.explain(&gathered.batch, tx, change, work)?)))
-            .collect()
+        let joins = Joins::of(known, gathered)?;
+        let mut explained = Vec::with_capacity(gathered.len());
+        for at in 0..gathered.len() {
+            let (change, tx) = gathered.change(at);
+            let mut outcomes = known.explain(&gathered.batch, tx, change, work)?;
+            if joins.consumes(at) {
+                for outcome in &mut outcomes {
+                    if matches!(outcome.outcome, Outcome::Fired(_)) {
+                        let why = "the row became part of an event of several rows";
+                        outcome.outcome = Outcome::NotFired(why.to_owned());
+                    }
+                }
+            }
+            outcomes.extend(known.explain_joined(gathered, &joins, at, work)?);
+            explained.push((*change, outcomes));
+        }
+        Ok(explained)
     }
 }
 
@@ -81,7 +98,7 @@ impl Rules {
         });
         let rules = (0_u16..)
             .zip(&mapping.rules)
-            .filter(|(_, rule)| rule.table == table);
+            .filter(|(_, rule)| rule.table == table && rule.joining.is_none());
         let rules = rules.map(|(number, rule)| {
             let outcome = if self.candidates(table, change.op).contains(&number) {
                 let context = change_context.with_image(rule.image);
@@ -99,7 +116,66 @@ impl Rules {
         lifecycles.map(Ok).chain(rules).collect()
     }
 
+    /// What the rules of several rows do with a gathered change that may be a part of them.
+    fn explain_joined(
+        &self,
+        gathered: &Gathered,
+        joins: &Joins,
+        at: usize,
+        work: &mut Work,
+    ) -> Result<Vec<RuleOutcome>, Stop> {
+        let (change, tx) = gathered.change(at);
+        let mut outcomes = Vec::new();
+        let Some((table, bound)) = self.bound_table(change, tx)? else {
+            return Ok(outcomes);
+        };
+        let mapping = self.mapping();
+        let batch = &gathered.batch;
+        let context = context(mapping, table, bound, self.stamp(), batch, tx, change);
+        for (number, rule) in (0_u16..).zip(&mapping.rules) {
+            let parts = rule.joining.iter().flat_map(|joining| &joining.parts);
+            let mut parts = parts.filter(|part| part.table == table);
+            if !parts.any(|part| part.ops.contains(change.op)) {
+                continue;
+            }
+            let made = joins
+                .events_at(at)
+                .iter()
+                .find(|event| event.rule == number);
+            let outcome = match made {
+                Some(event) => {
+                    self.have_parts(gathered, event, work)?;
+                    self.outcome_of(&context, rule, number, work)?
+                }
+                None if joins.is_part(number, at) => {
+                    Outcome::Passed("part of an event that a later row completes".to_owned())
+                }
+                None => {
+                    Outcome::NotFired("its transaction has no rows that complete it".to_owned())
+                }
+            };
+            outcomes.push(RuleOutcome {
+                rule: usize::from(number),
+                event_type: rule.event_type.clone(),
+                outcome,
+            });
+        }
+        Ok(outcomes)
+    }
+
     fn outcome(
+        &self,
+        context: &Context<'_>,
+        rule: &Rule,
+        number: u16,
+        work: &mut Work,
+    ) -> Result<Outcome, Stop> {
+        work.others.clear();
+        self.outcome_of(context, rule, number, work)
+    }
+
+    /// The same with other rows at hand.
+    fn outcome_of(
         &self,
         context: &Context<'_>,
         rule: &Rule,

@@ -76,13 +76,22 @@ impl Gathered {
         self.changes.get(self.evaluated).copied()
     }
 
-    /// Every change, and its transaction.
-    pub(super) fn changes(&self) -> impl Iterator<Item = (&Change, &Transaction)> {
-        let changes = self.changes.iter();
-        changes.map(|gathered| (&gathered.change, self.transaction(gathered)))
+    pub(super) fn len(&self) -> usize {
+        self.changes.len()
     }
 
-    pub(super) fn transaction(&self, gathered: &GatheredChange) -> &Transaction {
+    /// A change by its number, and its transaction.
+    pub(super) fn change(&self, number: usize) -> (&Change, &Transaction) {
+        let gathered = &self.changes[number];
+        (&gathered.change, self.transaction(gathered))
+    }
+
+    /// The number of the next change that is to be evaluated.
+    pub(super) const fn evaluated(&self) -> usize {
+        self.evaluated
+    }
+
+    fn transaction(&self, gathered: &GatheredChange) -> &Transaction {
         &self.transactions[gathered.transaction]
     }
 

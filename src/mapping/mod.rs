@@ -21,6 +21,7 @@ mod expression;
 mod fault;
 mod file;
 mod gathered;
+mod joins;
 mod judge;
 mod kept;
 mod lifecycle;
@@ -32,6 +33,8 @@ mod schema;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests;
+mod verdict;
+mod work;
 #[cfg(test)]
 mod wrong;
 

@@ -77,6 +77,8 @@ pub(super) struct Rule {
     pub(super) reverts: Option<String>,
     /// Whether another event takes this one back.
     pub(super) is_reverted: bool,
+    /// The rows of a transaction that make the event, where it is made of several.
+    pub(super) joining: Option<Joining>,
     pub(super) lookups: Box<[Lookup]>,
     /// Whether a `when` reads what was looked up.
     pub(super) judges: Judges,
@@ -104,6 +106,26 @@ pub(super) enum Judges {
     TheChange,
     /// Also rows that are looked up.
     LookedUp,
+}
+
+/// `[event.transaction]`.
+#[derive(Debug)]
+pub(super) struct Joining {
+    /// Whether its rows fire no rule of their own.
+    pub(super) consume: bool,
+    pub(super) parts: Box<[Part]>,
+}
+
+/// One of `[event.transaction.parts]`.
+#[derive(Debug)]
+pub(super) struct Part {
+    pub(super) name: Arc<str>,
+    pub(super) table: usize,
+    pub(super) ops: OpSet,
+    /// What the parts agree on, in the current image.
+    pub(super) by: Place,
+    pub(super) when: Option<Guard>,
+    pub(super) is_required: bool,
 }
 
 /// One `[event.lookup.<name>]`.

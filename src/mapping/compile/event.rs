@@ -7,8 +7,8 @@ use rowbridge_api::{Kind, Op, OpSet};
 
 use super::lifecycle::{self, CompiledLifecycle, Lifecycles};
 use super::{
-    Known, ResolvedParam, ResolvedTable, find_topic, key, lookup, only, topic_names, unknown_table,
-    value,
+    Known, ResolvedParam, ResolvedTable, find_topic, key, lookup, only, topic_names, transaction,
+    unknown_table, value,
 };
 use crate::event::{EVENT_HEADERS, HeaderId, TopicId};
 use crate::mapping::Topic;
@@ -16,10 +16,11 @@ use crate::mapping::diagnostic::{Diagnostic, Report, line_and_column, one_of};
 use crate::mapping::expression::column::{self, ColumnPath};
 use crate::mapping::expression::path::{Place, PlaceType};
 use crate::mapping::expression::template;
-use crate::mapping::expression::{Reads, Scope, condition};
+use crate::mapping::expression::{Reads, Rows, Scope, condition};
 use crate::mapping::file::MappingFile;
 use crate::mapping::file::event::{ChangedDecl, CheckDecl, Clauses, EventDecl};
 use crate::mapping::file::reader::Text;
+use crate::mapping::file::transaction::TransactionDecl;
 use crate::mapping::file::value::{FieldDecl, From};
 use crate::mapping::rule::{
     Body, Changed, Check, Guard, HeaderValue, Judges, Lookup, OwnHeader, RowImage, Rule, Side,
@@ -30,10 +31,20 @@ pub(super) struct CompiledEvents {
     pub(super) rules: Vec<Rule>,
     /// What each rule reads.
     pub(super) reads: Vec<Reads>,
+    /// What rules of several rows read of each of them.
+    pub(super) part_reads: Vec<PartReads>,
     /// Per table: the places that `changed` watches.
     pub(super) watched: Vec<Vec<ColumnPath>>,
     pub(super) header_names: Vec<String>,
     pub(super) lifecycles: Vec<CompiledLifecycle>,
+}
+
+/// What an event of several rows reads of one of them.
+pub(super) struct PartReads {
+    pub(super) event_type: String,
+    pub(super) table: usize,
+    pub(super) ops: OpSet,
+    pub(super) reads: Reads,
 }
 
 pub(super) struct EventCompiler<'a> {
@@ -69,6 +80,7 @@ impl<'a> EventCompiler<'a> {
             compiled: CompiledEvents {
                 rules: Vec::new(),
                 reads: Vec::new(),
+                part_reads: Vec::new(),
                 watched: vec![Vec::new(); tables.len()],
                 header_names: EVENT_HEADERS
                     .iter()
@@ -88,6 +100,10 @@ impl<'a> EventCompiler<'a> {
 
     /// Compiles one event; a broken one is reported and left out.
     pub(super) fn event(&mut self, event: &'a EventDecl) {
+        if let Some(decl) = &event.joined {
+            self.joined(event, decl);
+            return;
+        }
         let Some(short) = &event.table else { return };
         let shorts: Vec<&str> = self
             .tables
@@ -120,8 +136,9 @@ impl<'a> EventCompiler<'a> {
             image,
             reads: &reads,
             others: &[],
+            rows: Rows::Own,
         };
-        let (others, lookups) = lookup::compile(&scope, self.tables, &clauses.lookups);
+        let (others, lookups) = lookup::compile(&scope, self.tables, &clauses.lookups, Vec::new());
         let scope = Scope {
             others: &others,
             ..scope
@@ -131,6 +148,70 @@ impl<'a> EventCompiler<'a> {
         if let Some(rule) = rule {
             self.compiled.rules.push(rule);
             self.compiled.reads.push(reads.into_inner());
+        }
+    }
+
+    /// Compiles an event of several rows.
+    fn joined(&mut self, event: &'a EventDecl, decl: &'a TransactionDecl) {
+        self.check_joined(event);
+        let Some(parts) = transaction::resolve(self.report, self.tables, decl) else {
+            return;
+        };
+        let reads = RefCell::new(Reads::default());
+        let others = transaction::others(&parts);
+        let Some(first) = others.first() else { return };
+        let scope = Scope {
+            report: self.report,
+            table: first.table,
+            ops: OpSet::default(),
+            image: RowImage::Current,
+            reads: &reads,
+            others: &others,
+            rows: Rows::OnlyParts,
+        };
+        let joining = transaction::compile(&scope, decl, &parts);
+        let number = first.number;
+        let (with_lookups, lookups) =
+            lookup::compile(&scope, self.tables, &event.clauses.lookups, others.clone());
+        let scope = Scope {
+            others: &with_lookups,
+            ..scope
+        };
+        let lookups = lookups.into_iter().collect::<Option<_>>();
+        let rule = self.rule(event, &event.clauses, number, &scope, lookups);
+        let (Some(mut rule), Some(joining)) = (rule, joining) else {
+            return;
+        };
+        rule.joining = Some(joining);
+        rule.judges = Judges::LookedUp;
+        let event_type = rule.event_type.clone();
+        self.compiled.rules.push(rule);
+        self.compiled.reads.push(reads.into_inner());
+        let part_reads = transaction::reads(&event_type, parts);
+        self.compiled.part_reads.extend(part_reads);
+    }
+
+    /// Reports what an event of several rows cannot have.
+    fn check_joined(&self, event: &EventDecl) {
+        let clauses = &event.clauses;
+        let only = clauses.only.as_ref().and_then(|only| only.first());
+        let on = clauses.on.as_ref().and_then(|on| on.first());
+        for (key, at) in [
+            ("table", event.table.as_ref().map(|text| text.at)),
+            ("on", on.map(|text| text.at)),
+            ("changed", clauses.changed.as_ref().map(|decl| decl.at)),
+            ("transition", event.transition.as_ref().map(|decl| decl.at)),
+            ("reverts", event.reverts.as_ref().map(|text| text.at)),
+            ("image", clauses.image.as_ref().map(|text| text.at)),
+            ("only", only.map(|(column, _)| column.at)),
+        ] {
+            if let Some(at) = at {
+                self.report.push(
+                    Diagnostic::error(at, format!("`{key}` in an event of several rows"))
+                        .label("of which of them?")
+                        .hint("leave it out; a part has `table`, `on` and `when`"),
+                );
+            }
         }
     }
 
@@ -202,6 +283,7 @@ impl<'a> EventCompiler<'a> {
             transition: all_or_none(transition)?,
             reverts: all_or_none(reverts)?,
             is_reverted: false,
+            joining: None,
             lookups: lookups?,
             judges,
             only: only.into_iter().collect::<Option<_>>()?,
@@ -283,13 +365,6 @@ impl<'a> EventCompiler<'a> {
     /// `on`; by default update alone with `changed`, what can be the transition where there is one, else insert,
     /// update and delete.
     fn ops(&self, event: &EventDecl, clauses: &Clauses) -> OpSet {
-        const WORDS: [(&str, Op); 5] = [
-            ("insert", Op::Insert),
-            ("update", Op::Update),
-            ("delete", Op::Delete),
-            ("read", Op::Read),
-            ("truncate", Op::Truncate),
-        ];
         let Some(on) = &clauses.on else {
             return match (&clauses.changed, &event.transition) {
                 (Some(_), _) => OpSet::default().with(Op::Update),
@@ -299,17 +374,11 @@ impl<'a> EventCompiler<'a> {
         };
         let mut ops = OpSet::default();
         for word in on {
-            match WORDS.iter().find(|(name, _)| *name == word.value) {
-                Some((_, op)) => {
-                    ops = ops.with(*op);
-                    if let Some(transition) = &event.transition {
-                        lifecycle::check_op(self.report, transition, *op);
-                    }
+            if let Some(op) = op_named(self.report, word) {
+                ops = ops.with(op);
+                if let Some(transition) = &event.transition {
+                    lifecycle::check_op(self.report, transition, op);
                 }
-                None => self.report.push(
-                    Diagnostic::error(word.at, format!("unknown operation `{}`", word.value))
-                        .maybe_hint(one_of(&word.value, &WORDS.map(|(name, _)| name))),
-                ),
             }
             if let Some(changed) = clauses.changed.as_ref().filter(|_| word.value != "update") {
                 self.report.push(
@@ -465,6 +534,25 @@ impl<'a> EventCompiler<'a> {
     }
 }
 
+/// The operation that a word of `on` means.
+pub(super) fn op_named(report: &Report, word: &Text) -> Option<Op> {
+    const WORDS: [(&str, Op); 5] = [
+        ("insert", Op::Insert),
+        ("update", Op::Update),
+        ("delete", Op::Delete),
+        ("read", Op::Read),
+        ("truncate", Op::Truncate),
+    ];
+    let found = WORDS.iter().find(|(name, _)| *name == word.value);
+    if found.is_none() {
+        report.push(
+            Diagnostic::error(word.at, format!("unknown operation `{}`", word.value))
+                .maybe_hint(one_of(&word.value, &WORDS.map(|(name, _)| name))),
+        );
+    }
+    found.map(|(_, op)| *op)
+}
+
 /// A clause that is absent is fine; one that is broken is not.
 #[expect(clippy::option_option, reason = "absent, broken, or there")]
 fn all_or_none<T>(clause: Option<Option<T>>) -> Option<Option<T>> {
@@ -474,7 +562,7 @@ fn all_or_none<T>(clause: Option<Option<T>>) -> Option<Option<T>> {
     }
 }
 
-fn guard(scope: &Scope<'_>, text: &Text) -> Option<Guard> {
+pub(super) fn guard(scope: &Scope<'_>, text: &Text) -> Option<Guard> {
     Some(Guard {
         condition: condition::compile(scope, text)?,
         text: one_line(&text.value),

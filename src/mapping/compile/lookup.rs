@@ -4,20 +4,20 @@ use super::{Known, ResolvedTable, unknown_table, value};
 use crate::mapping::diagnostic::{Diagnostic, one_of};
 use crate::mapping::expression::condition::family;
 use crate::mapping::expression::path::{PARTS, Place, PlaceType};
-use crate::mapping::expression::{Other, Scope};
+use crate::mapping::expression::{Other, OtherKind, Scope};
 use crate::mapping::file::lookup::LookupDecl;
 use crate::mapping::file::reader::Text;
 use crate::mapping::rule::{By, Lookup, Table};
 use crate::mapping::schema::unknown_column;
 
-/// Compiles the lookups in file order: one may read those before it. A broken one is reported; its name is known
+/// Compiles the lookups in file order, beside `others`: one may read those before it. A broken one is reported; its name is known
 /// all the same, so that nothing is reported twice.
 pub(super) fn compile<'a>(
     scope: &Scope<'_>,
     tables: &'a [ResolvedTable],
     decls: &'a [LookupDecl],
+    mut others: Vec<Other<'a>>,
 ) -> (Vec<Other<'a>>, Vec<Option<Lookup>>) {
-    let mut others: Vec<Other<'a>> = Vec::new();
     let mut lookups = Vec::new();
     for decl in decls {
         let Some((number, table)) = table_of(scope, tables, decl) else {
@@ -34,6 +34,7 @@ pub(super) fn compile<'a>(
             name: &decl.name.value,
             number,
             table,
+            kind: OtherKind::LookedUp,
         });
     }
     (others, lookups)

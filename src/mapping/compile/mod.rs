@@ -6,6 +6,7 @@ mod lifecycle;
 mod lookup;
 mod needs;
 mod only;
+mod transaction;
 mod value;
 
 use std::collections::BTreeMap;
@@ -98,7 +99,10 @@ fn compile_files(pack: &Pack, report: &Report) -> Option<Mapping> {
         hash: hash(pack, &params),
         topics: file.topics.into_iter().map(|topic| topic.topic).collect(),
         header_names: compiled.header_names,
-        gathers: compiled.rules.iter().any(|rule| !rule.lookups.is_empty()),
+        gathers: compiled
+            .rules
+            .iter()
+            .any(|rule| !rule.lookups.is_empty() || rule.joining.is_some()),
         rule_names,
         needs,
         tables,

@@ -44,7 +44,9 @@ struct Reader<'a> {
 
 fn readers<'a>(number: usize, table: &Table, compiled: &'a CompiledEvents) -> Vec<Reader<'a>> {
     let rules = compiled.rules.iter().zip(&compiled.reads);
-    let own = rules.clone().filter(|(rule, _)| rule.table == number);
+    let own = rules
+        .clone()
+        .filter(|(rule, _)| rule.table == number && rule.joining.is_none());
     let own = own.map(|(rule, reads)| Reader {
         name: &rule.event_type,
         ops: match rule.is_reverted {
@@ -63,7 +65,15 @@ fn readers<'a>(number: usize, table: &Table, compiled: &'a CompiledEvents) -> Ve
             columns: compiled.reads.columns.clone(),
         });
     let lookups = rules.filter_map(|(rule, reads)| looking(number, table, rule, reads));
-    own.chain(lifecycles).chain(lookups).collect()
+    let parts = compiled.part_reads.iter();
+    let parts = parts
+        .filter(|part| part.table == number)
+        .map(|part| Reader {
+            name: &part.event_type,
+            ops: part.ops,
+            columns: part.reads.columns.clone(),
+        });
+    own.chain(lifecycles).chain(lookups).chain(parts).collect()
 }
 
 /// A rule as the reader of a table that it looks into: its rows are kept from the first one on, by their key.

@@ -34,6 +34,14 @@ pub(super) struct Scope<'a> {
     pub(super) reads: &'a RefCell<Reads>,
     /// Other rows that the expression may read, by their number.
     pub(super) others: &'a [Other<'a>],
+    pub(super) rows: Rows,
+}
+
+/// Whether an expression is about one row, or only about parts of a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rows {
+    Own,
+    OnlyParts,
 }
 
 /// A row beside the change's own, under a name of its own.
@@ -43,6 +51,19 @@ pub(super) struct Other<'a> {
     /// Number of its table in [`super::Mapping`].
     pub(super) number: usize,
     pub(super) table: &'a Table,
+    pub(super) kind: OtherKind<'a>,
+}
+
+/// Where another row comes from.
+#[derive(Clone, Copy)]
+pub(super) enum OtherKind<'a> {
+    /// It is looked up: one image, and every column of it is kept.
+    LookedUp,
+    /// It changed in the same transaction.
+    Part {
+        ops: OpSet,
+        reads: &'a RefCell<Reads>,
+    },
 }
 
 /// The columns that a rule reads.

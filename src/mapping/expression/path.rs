@@ -1,13 +1,15 @@
 //! Paths: `$.after.seat_no` compiled to an image, a column and what follows inside a document cell.
 
+use std::cell::RefCell;
+
 use jsonpath_rust::parser::model::{JpQuery, Segment, Selector, SingularQuerySegment};
-use rowbridge_api::{Kind, Type};
+use rowbridge_api::{Kind, OpSet, Type};
 
 use super::tokens::{PathPlace, scan_path};
-use super::{Scope, parse_path};
+use super::{Other, OtherKind, Reads, Rows, Scope, parse_path};
 use crate::mapping::diagnostic::{At, Diagnostic, one_of};
 use crate::mapping::file::reader::Text;
-use crate::mapping::rule::{Side, Table};
+use crate::mapping::rule::{RowImage, Side, Table};
 use crate::mapping::schema::unknown_column;
 
 /// Where a path leads.
@@ -96,6 +98,14 @@ impl CellPath {
 }
 
 impl Fact {
+    /// Whether it is the same for all rows of a transaction.
+    const fn is_of_transaction(self) -> bool {
+        matches!(
+            self,
+            Self::TxId | Self::TxTime | Self::SourceName | Self::SourcePosition
+        )
+    }
+
     pub(in crate::mapping) fn ty(self) -> Type {
         Type::parse(match self {
             Self::Op | Self::Table | Self::SourceName | Self::SourcePosition => "text",
@@ -192,11 +202,20 @@ pub(super) fn resolve(
         return None;
     };
     let second = names.get(1).copied().flatten();
-    if let Some(fact) = fact(first, second, segments.len()) {
+    let fact = fact(first, second, segments.len());
+    if let Some(fact) = fact.filter(|fact| scope.rows == Rows::Own || fact.is_of_transaction()) {
         return Some(Place::Fact(fact));
     }
     if let Some(other) = scope.others.iter().position(|other| other.name == first) {
         return resolve_other(scope, other, &segments[1..], second, at);
+    }
+    if scope.rows == Rows::OnlyParts && !matches!(first, "tx" | "source") {
+        scope.error(no_row_of_its_own(
+            scope,
+            at(0),
+            segments.get(1).and_then(name_of),
+        ));
+        return None;
     }
     let side = match first {
         "before" => Side::Before,
@@ -233,9 +252,13 @@ fn resolve_other(
     if segments.is_empty() {
         return Some(Place::OtherRow(place));
     }
+    if let OtherKind::Part { ops, reads } = other.kind {
+        return resolve_part(scope, place, other, ops, reads, segments, at);
+    }
     let there = Scope {
         table: other.table,
         others: &[],
+        rows: Rows::Own,
         ..*scope
     };
     let slot = self::column(&there, other.name, column, at(1))?;
@@ -244,6 +267,57 @@ fn resolve_other(
     reads.others.push((other.number, slot));
     let side = Side::Row;
     Some(Place::Other(place, CellPath { side, slot, inner }))
+}
+
+/// Resolves what follows the name of a part: an image of it, then a column.
+fn resolve_part(
+    scope: &Scope<'_>,
+    number: u16,
+    other: Other<'_>,
+    ops: OpSet,
+    reads: &RefCell<Reads>,
+    segments: &[Segment],
+    at: impl Fn(usize) -> At,
+) -> Option<Place> {
+    let image = segments.first().and_then(name_of).unwrap_or_default();
+    let side = match image {
+        "before" => Side::Before,
+        "after" => Side::After,
+        "row" | "key" => Side::Row,
+        column => {
+            scope.error(
+                Diagnostic::error(
+                    at(1),
+                    format!("part `{}` has no image `{column}`", other.name),
+                )
+                .hint(format!("did you mean `$.{}.row.{column}`?", other.name)),
+            );
+            return None;
+        }
+    };
+    let there = Scope {
+        report: scope.report,
+        table: other.table,
+        ops,
+        image: RowImage::Current,
+        reads,
+        others: &[],
+        rows: Rows::Own,
+    };
+    let column = segments.get(1).and_then(name_of);
+    let slot = self::column(&there, image, column, at(2))?;
+    let inner = inner(&there, slot, &segments[2..], || at(3))?;
+    there.reads(slot, side);
+    Some(Place::Other(number, CellPath { side, slot, inner }))
+}
+
+/// A message for `$.row` and its like in an event of several rows.
+pub(super) fn no_row_of_its_own(scope: &Scope<'_>, at: At, column: Option<&str>) -> Diagnostic {
+    let first = scope.others.first().map_or("new", |other| other.name);
+    let column = column.unwrap_or("pnr");
+    Diagnostic::error(at, "an event of several rows has no row of its own")
+        .label("which of them?")
+        .hint(format!("name the part: `$.{first}.row.{column}`"))
 }
 
 /// The fact that a path of `length` segments means, where it is one.
@@ -322,6 +396,10 @@ fn unknown_fact(at: At, part: &str) -> Diagnostic {
 
 /// The slot of a column, or a diagnostic.
 pub(super) fn find_column(scope: &Scope<'_>, column: &str, at: At) -> Option<u16> {
+    if scope.rows == Rows::OnlyParts {
+        scope.error(no_row_of_its_own(scope, at, Some(column)));
+        return None;
+    }
     let slot = scope.table.slot(column);
     if slot.is_none() {
         scope.error(unknown_column(

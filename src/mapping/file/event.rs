@@ -3,6 +3,7 @@
 use super::lifecycle::TransitionDecl;
 use super::lookup::{LookupDecl, read_lookups};
 use super::reader::{Flag, Node, Table, Text};
+use super::transaction::TransactionDecl;
 use super::value::{FieldDecl, read_fields};
 use crate::mapping::diagnostic::{At, Diagnostic};
 
@@ -63,6 +64,7 @@ pub(in crate::mapping) struct EventDecl {
     pub(in crate::mapping) transition: Option<TransitionDecl>,
     /// The event type that this one takes back.
     pub(in crate::mapping) reverts: Option<Text>,
+    pub(in crate::mapping) joined: Option<TransactionDecl>,
     pub(in crate::mapping) clauses: Clauses,
 }
 
@@ -89,6 +91,7 @@ pub(super) const EVENT_KEYS: &[&str] = &[
     "check",
     "lookup",
     "reverts",
+    "transaction",
 ];
 /// The keys that defaults may have.
 pub(super) const DEFAULTS_KEYS: &[&str] = &[
@@ -110,7 +113,7 @@ pub(super) const DEFAULTS_KEYS: &[&str] = &[
     "lookup",
 ];
 /// The keys of an event that this version knows by name only.
-pub(super) const LATER_KEYS: &[&str] = &["each", "transaction"];
+pub(super) const LATER_KEYS: &[&str] = &["each"];
 
 impl EventDecl {
     pub(super) fn read(table: &Table<'_>) -> Self {
@@ -140,6 +143,9 @@ impl EventDecl {
                 .get("transition")
                 .and_then(|node| TransitionDecl::read(&node)),
             reverts: table.text("reverts"),
+            joined: table
+                .get("transaction")
+                .and_then(|node| TransactionDecl::read(&node)),
             clauses: Clauses::read(table),
         }
     }

@@ -85,7 +85,11 @@ fn file(name: &str, text: &str) -> SourceFile {
     }
 }
 
-fn run(mapping: &str, schema: &str, case: &str) -> Result<Vec<Published>, Stop> {
+pub(in crate::mapping) fn run(
+    mapping: &str,
+    schema: &str,
+    case: &str,
+) -> Result<Vec<Published>, Stop> {
     let pack = Pack {
         mapping: file("mapping.toml", mapping),
         schema: file("schema.toml", schema),
@@ -105,7 +109,7 @@ fn told(case: &str) -> Vec<String> {
     published.iter().map(line).collect()
 }
 
-fn line(event: &Published) -> String {
+pub(in crate::mapping) fn line(event: &Published) -> String {
     let data = match &event.body {
         Body::Data(data) => data.to_string(),
         Body::Quarantined { error, .. } => error.clone(),
@@ -144,6 +148,21 @@ fn what_is_looked_up_is_as_of_the_commit_also_what_changes_later_in_the_transact
 fn a_condition_may_be_about_what_is_looked_up() {
     let closed = "[[given]]\ntable = \"flight\"\nop = \"update\"\nbefore = { id = 1 }\nafter = { id = 1, number = \"BA117\", day = \"2026-12-01\", gate = \"closed\", tail = \"G-STBA\" }\n";
     assert!(told(&format!("{closed}{}", insert())).is_empty());
+}
+
+#[test]
+fn a_row_that_is_not_there_is_no_matter_to_a_rule_that_does_not_fire() {
+    let unknown = insert().replace("BA117", "BA999");
+    let quiet = MAPPING.replace(
+        "$.flight.gate != 'closed'",
+        "$.row.seat_no != '12A' && $.flight.gate != 'closed'",
+    );
+    let published = run(&quiet, SCHEMA, &format!("{SEEDS}{unknown}")).unwrap();
+    assert!(published.is_empty());
+    assert_eq!(
+        told(&unknown),
+        ["Taken 7 lookup `flight` found no row of flight by number, day"]
+    );
 }
 
 #[test]
