@@ -147,13 +147,18 @@ impl World {
         let mut end = self.database.end();
         for (number, updates) in TRANSACTIONS.into_iter().enumerate() {
             let mut changes: Vec<_> = updates.map(update).collect();
-            // In the middle: what is read before it in its transaction sees it as well.
-            let rate = FakeChange::update(
-                "rate",
-                &(1 + number % ACCOUNTS).to_string(),
-                &[("ver", Some(&(number + 1).to_string()))],
-            );
-            changes.insert(changes.len() / 2, rate);
+            let ver = (number + 1).to_string();
+            let (rate, at) = match number {
+                // Gone before anything is read of its transaction, and still found by all of it.
+                1 => (FakeChange::delete("rate", "2"), 0),
+                2 => (FakeChange::insert("rate", &[Some("2"), Some(&ver)]), 1),
+                // In the middle: what is read before it in its transaction sees it as well.
+                _ => {
+                    let rate = FakeChange::update("rate", "1", &[("ver", Some(&ver))]);
+                    (rate, changes.len() / 2)
+                }
+            };
+            changes.insert(at, rate);
             end = self.database.commit(changes);
             self.database.idle();
         }
@@ -165,7 +170,11 @@ impl World {
         let mut rates = [0; ACCOUNTS];
         let mut expected = Vec::new();
         for (number, updates) in TRANSACTIONS.into_iter().enumerate() {
-            rates[number % ACCOUNTS] = number + 1;
+            match number {
+                1 => {}
+                2 => rates[1] = number + 1,
+                _ => rates[0] = number + 1,
+            }
             for update in updates {
                 let (account, ver) = (update % ACCOUNTS, update + 1);
                 let rate = match self.story {
