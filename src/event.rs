@@ -23,6 +23,8 @@ pub struct TopicId(pub u16);
 impl TopicId {
     /// `rowbridge.<pipeline>.quarantine`.
     pub const QUARANTINE: Self = Self(u16::MAX);
+    /// `rowbridge.<pipeline>.state`: what rules remember, entry by entry.
+    pub const STATE: Self = Self(u16::MAX - 1);
 }
 
 /// A header by its number in [`crate::mapping::Mapping::header_names`].
@@ -32,7 +34,7 @@ pub struct HeaderId(pub u16);
 /// The CloudEvents headers every mapping starts its header names with, in this order.
 /// `ce_recordedtime` (processing time) is not among them: the sink adds it, so that everything else is the
 /// same on every run.
-pub const EVENT_HEADERS: [&str; 10] = [
+pub const EVENT_HEADERS: [&str; 11] = [
     "ce_specversion",
     "ce_id",
     "ce_type",
@@ -43,6 +45,7 @@ pub const EVENT_HEADERS: [&str; 10] = [
     "ce_correlationid",
     "ce_sequence",
     "ce_mapping",
+    "ce_reverts",
 ];
 
 /// One record to publish.
@@ -78,7 +81,8 @@ pub struct EncodedBatch {
     pub buf: Vec<u8>,
     pub records: Vec<Record>,
     pub headers: Vec<(HeaderId, Span)>,
-    /// Where the pipeline stands once these records are committed.
+    /// Where the pipeline stands once these records are committed; nothing where they may not be committed without
+    /// those of the next batch.
     pub progress: Option<Progress>,
     /// Source changes that went into it, whether or not a rule fired.
     pub changes: u64,
@@ -122,6 +126,27 @@ impl EncodedBatch {
         self.headers[range]
             .iter()
             .map(|(name, value)| (*name, self.bytes(*value)))
+    }
+
+    /// Appends an entry of what rules remember; without a value it is forgotten.
+    pub fn push_entry(&mut self, key: &[u8], value: Option<&[u8]>) {
+        let mut push = |bytes: &[u8]| {
+            let start = self.buf.len();
+            self.buf.extend_from_slice(bytes);
+            self.span_since(start)
+        };
+        let key = Some(push(key));
+        let value = value.map(push);
+        let no_headers = u32::try_from(self.headers.len()).expect("fewer than 2^32 headers");
+        self.records.push(Record {
+            topic: TopicId::STATE,
+            key,
+            value,
+            headers: no_headers..no_headers,
+            rule: u16::MAX,
+            commit_micros: 0,
+            delivery: Delivery::ByKey,
+        });
     }
 
     /// The span of everything appended to `buf` since it was `start` bytes long.

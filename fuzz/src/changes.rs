@@ -72,11 +72,9 @@ pub(crate) fn publish(mapping: &Arc<Mapping>, batch: &Batch) {
         replay
             .item(batch, item, &mut out)
             .expect("a mapping that quarantines goes on");
-        if let Item::Change(change) = item {
-            replay
-                .explain(batch, change)
-                .expect("what was published can be explained");
-        }
+        replay
+            .explain(batch, item)
+            .expect("what was published can be explained");
     }
     let printer = EventJson::of(mapping, "quarantine");
     for record in &out.records {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use rowbridge_api::{Position, Shape, State, Type};
 
 use super::expression::condition::family;
+use super::kept::KeptShape;
 use super::{Mapping, Stamp, Stop};
 
 /// A table's rules bound to one shape.
@@ -17,9 +18,22 @@ pub(super) struct Bound {
     columns: Box<[Option<u16>]>,
     /// `ce_source` of its events.
     pub(super) source: String,
+    /// How its rows are kept, where they are.
+    pub(super) kept: Option<KeptShape>,
 }
 
 impl Bound {
+    /// How kept rows are read: the columns of `shape` by slot.
+    pub(super) fn of_kept(shape: Arc<Shape>, table: usize, columns: Box<[Option<u16>]>) -> Self {
+        Self {
+            shape,
+            table: Some(table),
+            columns,
+            source: String::new(),
+            kept: None,
+        }
+    }
+
     /// The type and index of a slot's column.
     #[inline]
     pub(super) fn column(&self, slot: u16) -> Option<(&Type, usize)> {
@@ -49,6 +63,7 @@ pub(super) fn bind(
             table: None,
             columns: Box::default(),
             source,
+            kept: None,
         });
     };
     let columns: Box<[Option<u16>]> = mapping.tables[number]
@@ -85,6 +100,7 @@ pub(super) fn bind(
     Ok(Bound {
         shape: Arc::clone(shape),
         table: Some(number),
+        kept: KeptShape::of(&mapping.tables[number], shape, &columns),
         columns,
         source,
     })

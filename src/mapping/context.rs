@@ -3,15 +3,17 @@
 use jsonpath_rust::query::js_path_process;
 use rowbridge_api::{Cell, Change, Op, Row, Transaction, Type, Value, ValueError};
 
-use super::Stamp;
 use super::bind::Bound;
 use super::expression::path::{CellPath, Fact, Inner, Place, Step};
 use super::fault::Fault;
+use super::others::Others;
 use super::rule::{RowImage, Side, Table};
+use super::{Mapping, Stamp};
 
 /// A change, its images and what it is read with.
 #[derive(Clone, Copy)]
 pub(super) struct Context<'a> {
+    pub(super) mapping: &'a Mapping,
     pub(super) table: &'a Table,
     pub(super) bound: &'a Bound,
     pub(super) change: &'a Change,
@@ -21,6 +23,8 @@ pub(super) struct Context<'a> {
     pub(super) after: Option<Row<'a>>,
     /// Which image `$.row` is.
     pub(super) row: Side,
+    /// The other rows that the rule at hand reads.
+    pub(super) others: Option<&'a Others>,
 }
 
 /// What a place holds.
@@ -106,10 +110,52 @@ impl<'a> Context<'a> {
     pub(super) fn read(&self, place: &Place) -> Result<Found<'a>, Fault> {
         match place {
             Place::Cell(path) => self.cell(path.side, path.slot, &path.inner),
+            Place::Other(number, path) => self.other_cell(place, *number, path),
             Place::Fact(fact) => Ok(self.fact(*fact)),
-            // The compiler lets an image stand only where its existence is asked for.
-            Place::Image(_) => Ok(Found::Nothing),
+            // The compiler lets a row stand only where its existence is asked for.
+            Place::Image(_) | Place::OtherRow(_) => Ok(Found::Nothing),
         }
+    }
+
+    /// Reads a cell of another row; nothing where there is no such row.
+    fn other_cell(&self, place: &Place, number: u16, path: &CellPath) -> Result<Found<'a>, Fault> {
+        let Some(other) = self.others.and_then(|others| others.get(number)) else {
+            let fault = self.others.and_then(|others| others.fault(number));
+            return fault.map_or(Ok(Found::Nothing), |fault| Err(fault.clone()));
+        };
+        let Some(row) = other.image(path.side) else {
+            return Ok(Found::Nothing);
+        };
+        let Some((ty, index)) = other.bound.column(path.slot) else {
+            return Err(Fault::new(format!(
+                "{} is unavailable: it was not kept when the row was last seen",
+                self.name_of(place)
+            )));
+        };
+        let name = || self.name_of(place);
+        match row.cell(index) {
+            Cell::Unavailable => Err(unavailable(&name())),
+            Cell::Null => Ok(of_null(&path.inner)),
+            Cell::Value(raw) => of_value(ty, raw, &path.inner, name),
+        }
+    }
+
+    /// The type of the column that a place is the whole of.
+    pub(super) fn type_of(&self, place: &Place) -> Option<&'a Type> {
+        match place {
+            Place::Cell(CellPath {
+                slot,
+                inner: Inner::Whole,
+                ..
+            }) => Some(self.bound.column(*slot)?.0),
+            _ => None,
+        }
+    }
+
+    /// Whether there is another row under this number.
+    pub(super) fn has_other(&self, number: u16) -> bool {
+        self.others
+            .is_some_and(|others| others.get(number).is_some())
     }
 
     fn fact(&self, fact: Fact) -> Found<'a> {
@@ -139,40 +185,11 @@ impl<'a> Context<'a> {
                 self.name(side, slot)
             )));
         };
-        match (row.cell(index), inner) {
-            (Cell::Value(raw), Inner::Whole) => Ok(Found::Cell(ty, raw)),
-            (Cell::Null, Inner::Whole) => Ok(Found::Null),
-            (Cell::Null, Inner::Steps(_) | Inner::Query(_)) => Ok(Found::Nothing),
-            (Cell::Unavailable, _) => Err(self.unavailable(side, slot)),
-            (Cell::Value(raw), Inner::Steps(steps)) => {
-                let document = self.document(ty, raw, side, slot)?;
-                Ok(step_into(document, steps).map_or(Found::Nothing, found_json))
-            }
-            (Cell::Value(raw), Inner::Query(query)) => {
-                let document = self.document(ty, raw, side, slot)?;
-                let nodes = js_path_process(query, &document).map_err(|_| {
-                    Fault::new(format!("{} cannot be queried", self.name(side, slot)))
-                })?;
-                Ok(Found::Json(
-                    nodes.into_iter().map(|node| node.val().clone()).collect(),
-                ))
-            }
+        match row.cell(index) {
+            Cell::Unavailable => Err(unavailable(&self.name(side, slot))),
+            Cell::Null => Ok(of_null(inner)),
+            Cell::Value(raw) => of_value(ty, raw, inner, || self.name(side, slot)),
         }
-    }
-
-    /// A document or array cell as JSON.
-    fn document(
-        &self,
-        ty: &Type,
-        raw: &[u8],
-        side: Side,
-        slot: u16,
-    ) -> Result<serde_json::Value, Fault> {
-        let mut json = Vec::new();
-        ty.write_json(raw, &mut json)
-            .map_err(|error| Fault::value(&self.name(side, slot), &error))?;
-        serde_json::from_slice(&json)
-            .map_err(|_| Fault::new(format!("{} is not valid JSON", self.name(side, slot))))
     }
 
     /// Which change it is, for messages: `update of public.segments number 3 in transaction 0/16B374D848`.
@@ -184,14 +201,6 @@ impl<'a> Context<'a> {
             self.change.ordinal,
             self.tx.position
         )
-    }
-
-    #[cold]
-    fn unavailable(&self, side: Side, slot: u16) -> Fault {
-        Fault::new(format!(
-            "{} is unavailable: the source did not send it",
-            self.name(side, slot)
-        ))
     }
 
     /// A cell's name for messages: `before.seat_no`.
@@ -210,6 +219,11 @@ impl<'a> Context<'a> {
             Place::Cell(CellPath { side, slot, .. }) => self.name(*side, *slot),
             Place::Image(Side::Before) => "before".to_owned(),
             Place::Image(_) => "after".to_owned(),
+            Place::OtherRow(other) => self.other_name(*other).to_owned(),
+            Place::Other(other, CellPath { slot, .. }) => {
+                let (name, column) = (self.other_name(*other), self.other_column(*other, *slot));
+                format!("{name}.{column}")
+            }
             Place::Fact(fact) => match fact {
                 Fact::Op => "op",
                 Fact::Table => "table",
@@ -221,6 +235,18 @@ impl<'a> Context<'a> {
             }
             .to_owned(),
         }
+    }
+
+    fn other_name(&self, other: u16) -> &str {
+        let named = self.others.and_then(|others| others.named(other));
+        named.map_or("another row", |(name, _)| name)
+    }
+
+    fn other_column(&self, other: u16, slot: u16) -> &str {
+        let named = self.others.and_then(|others| others.named(other));
+        named.map_or("column", |(_, table)| {
+            &self.mapping.tables[table].columns[usize::from(slot)].name
+        })
     }
 
     /// Appends the text form of what a place holds, as templates, keys and headers show it.
@@ -251,6 +277,51 @@ impl<'a> Context<'a> {
         outcome.map_err(|error| Fault::value(&self.name_of(place), &error))?;
         Ok(Written::Value)
     }
+}
+
+#[cold]
+fn unavailable(name: &str) -> Fault {
+    Fault::new(format!("{name} is unavailable: the source did not send it"))
+}
+
+/// What `inner` finds in a cell that is null.
+const fn of_null<'a>(inner: &Inner) -> Found<'a> {
+    match inner {
+        Inner::Whole => Found::Null,
+        Inner::Steps(_) | Inner::Query(_) => Found::Nothing,
+    }
+}
+
+/// What `inner` finds in a cell that holds a value; `name` is the cell's, for messages.
+fn of_value<'a>(
+    ty: &'a Type,
+    raw: &'a [u8],
+    inner: &Inner,
+    name: impl Fn() -> String,
+) -> Result<Found<'a>, Fault> {
+    match inner {
+        Inner::Whole => Ok(Found::Cell(ty, raw)),
+        Inner::Steps(steps) => {
+            let document = document(ty, raw, name)?;
+            Ok(step_into(document, steps).map_or(Found::Nothing, found_json))
+        }
+        Inner::Query(query) => {
+            let document = document(ty, raw, &name)?;
+            let nodes = js_path_process(query, &document)
+                .map_err(|_| Fault::new(format!("{} cannot be queried", name())))?;
+            Ok(Found::Json(
+                nodes.into_iter().map(|node| node.val().clone()).collect(),
+            ))
+        }
+    }
+}
+
+/// A document or array cell as JSON.
+fn document(ty: &Type, raw: &[u8], name: impl Fn() -> String) -> Result<serde_json::Value, Fault> {
+    let mut json = Vec::new();
+    ty.write_json(raw, &mut json)
+        .map_err(|error| Fault::value(&name(), &error))?;
+    serde_json::from_slice(&json).map_err(|_| Fault::new(format!("{} is not valid JSON", name())))
 }
 
 /// Whether there was a value to write.

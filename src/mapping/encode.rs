@@ -26,6 +26,8 @@ pub(super) struct Occurrence<'a> {
     pub(super) nth: u16,
     /// How many events of any type the change made before it.
     pub(super) index: u16,
+    /// The event that this one takes back, if it is known.
+    pub(super) reverts: Option<Uuid>,
     /// `name@version` of the mapping.
     pub(super) mapping: &'a str,
     /// Namespace of this source's event ids.
@@ -51,6 +53,7 @@ enum Attribute {
     CorrelationId,
     Sequence,
     Mapping,
+    Reverts,
 }
 
 const ATTRIBUTES: [Attribute; EVENT_HEADERS.len()] = [
@@ -64,6 +67,7 @@ const ATTRIBUTES: [Attribute; EVENT_HEADERS.len()] = [
     Attribute::CorrelationId,
     Attribute::Sequence,
     Attribute::Mapping,
+    Attribute::Reverts,
 ];
 
 impl<'a> Context<'a> {
@@ -207,11 +211,7 @@ impl<'a> Context<'a> {
     ) -> Result<Written, Fault> {
         match attribute {
             Attribute::SpecVersion => out.extend_from_slice(b"1.0"),
-            Attribute::Id => {
-                let mut buffer = Uuid::encode_buffer();
-                let id = self.event_id(event).hyphenated().encode_lower(&mut buffer);
-                out.extend_from_slice(id.as_bytes());
-            }
+            Attribute::Id => write_uuid(self.event_id(event), out),
             Attribute::Type => out.extend_from_slice(event.rule.event_type.as_bytes()),
             Attribute::Source => out.extend_from_slice(self.bound.source.as_bytes()),
             Attribute::Time => self.write_time(event.rule.time.as_ref(), out)?,
@@ -233,12 +233,16 @@ impl<'a> Context<'a> {
                 write_hex(u64::from(event.index), 4, out);
             }
             Attribute::Mapping => out.extend_from_slice(event.mapping.as_bytes()),
+            Attribute::Reverts => match event.reverts {
+                Some(reverted) => write_uuid(reverted, out),
+                None => return Ok(Written::Nothing),
+            },
         }
         Ok(Written::Value)
     }
 
     /// UUIDv5 of position, ordinal, type and occurrence, in the namespace of the source.
-    fn event_id(&self, event: &Occurrence<'_>) -> Uuid {
+    pub(super) fn event_id(&self, event: &Occurrence<'_>) -> Uuid {
         /// Room for a position, an ordinal, an occurrence and a type of common length.
         const NAME_BYTES: usize = 128;
         let mut name = [0_u8; NAME_BYTES];
@@ -356,6 +360,12 @@ fn push_header(out: &mut EncodedBatch, id: HeaderId, start: usize) {
 
 fn position(length: usize) -> u32 {
     u32::try_from(length).expect("an encoded batch has fewer than 2^32 headers")
+}
+
+fn write_uuid(id: Uuid, out: &mut Vec<u8>) {
+    let mut buffer = Uuid::encode_buffer();
+    let text = id.hyphenated().encode_lower(&mut buffer);
+    out.extend_from_slice(text.as_bytes());
 }
 
 fn write_display(value: &impl std::fmt::Display, out: &mut Vec<u8>) {

@@ -10,54 +10,55 @@ use super::context::Context;
 use super::encode::{self, Occurrence};
 use super::fault::{Fault, FaultKind};
 use super::file::OnError;
-use super::file::event::Quantifier;
-use super::judge::order;
-use super::lifecycle::Step;
-use super::quarantine::Failed;
-use super::rule::{Changed, Only, Rule, Side, Table};
+pub use super::gathered::Arrival;
+use super::gathered::Gathered;
+use super::joins::{JoinedEvent, Joins};
+use super::kept;
+use super::memory::{InMemory, Memory};
+use super::rule::{RowImage, Rule, Side};
+use super::verdict::Verdict;
+use super::work::Work;
 use super::{Mapping, Stamp, Stop};
 use crate::event::EncodedBatch;
 
 /// Evaluates the changes of one run: rules bound to the shapes that arrived so far.
 pub struct Evaluator {
+    rules: Rules,
+    work: Work,
+    gathered: Gathered,
+    /// What makes events together, once the transaction is there.
+    joins: Option<Joins>,
+}
+
+/// What does not change from change to change, but by shapes that arrive.
+pub(super) struct Rules {
     mapping: Arc<Mapping>,
     stamp: Stamp,
     /// Namespace of this source's event ids.
     namespace: Uuid,
     /// By shape id, ascending.
-    bound: Vec<(u32, Bound)>,
+    bound: Vec<(u32, Arc<Bound>)>,
     /// Per table and operation: the rules that may fire, in file order.
     candidates: Vec<[Box<[u16]>; OPERATIONS]>,
-    scratch: Scratch,
+}
+
+/// How far a gathered transaction is evaluated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settled {
+    /// The output is full; the rest comes with the next call.
+    Partly,
+    Wholly,
+}
+
+/// The last change of a gathered transaction that was evaluated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Evaluated {
+    pub ordinal: u64,
+    pub witness: u64,
 }
 
 /// Number of operations.
 const OPERATIONS: usize = 5;
-
-/// What is known of the change at hand; memory kept from change to change.
-#[derive(Debug, Default)]
-pub(super) struct Scratch {
-    /// Per watched place of the table: whether it changed, if asked before.
-    changed: Vec<Option<bool>>,
-    /// Per lifecycle of the table: what the change does to the state, if asked before.
-    pub(super) steps: Vec<Option<Step>>,
-    /// Type numbers of the events that fired, for the n-th occurrence.
-    types: Vec<u16>,
-}
-
-/// Whether a rule fires, or what kept it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
-    Fires,
-    /// `changed`: the first column that is the same (for *any of*: all are).
-    Unchanged,
-    /// `transition`: the change makes another one, or none.
-    NoTransition,
-    /// Number of the `only`.
-    NotIn(usize),
-    /// Number of the `when`.
-    WhenFalse(usize),
-}
 
 /// Where the buffers stood before an event.
 #[derive(Clone, Copy)]
@@ -86,15 +87,22 @@ impl Mark {
 impl std::fmt::Debug for Evaluator {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Evaluator")
-            .field("mapping", &self.mapping.tag)
-            .field("shapes", &self.bound.len())
+            .field("mapping", &self.rules.mapping.tag)
+            .field("shapes", &self.rules.bound.len())
             .finish_non_exhaustive()
     }
 }
 
 impl Evaluator {
+    /// Evaluates `mapping`, remembering nothing that was before.
     #[must_use]
     pub fn new(mapping: Arc<Mapping>, stamp: Stamp) -> Self {
+        Self::with_memory(mapping, stamp, Box::new(InMemory::default()))
+    }
+
+    /// Evaluates `mapping` with what an earlier evaluation left in `memory`.
+    #[must_use]
+    pub fn with_memory(mapping: Arc<Mapping>, stamp: Stamp, memory: Box<dyn Memory>) -> Self {
         let candidates = (0..mapping.tables.len())
             .map(|table| {
                 [Op::Insert, Op::Update, Op::Delete, Op::Read, Op::Truncate].map(|op| {
@@ -107,19 +115,28 @@ impl Evaluator {
             })
             .collect();
         Self {
-            namespace: encode::namespace(&stamp.identity.source),
-            bound: Vec::new(),
-            candidates,
-            scratch: Scratch::default(),
-            mapping,
-            stamp,
+            rules: Rules {
+                namespace: encode::namespace(&stamp.identity.source),
+                bound: Vec::new(),
+                candidates,
+                mapping,
+                stamp,
+            },
+            work: Work::new(memory),
+            gathered: Gathered::default(),
+            joins: None,
         }
     }
 
     /// The mapping it evaluates.
     #[must_use]
     pub fn mapping(&self) -> &Arc<Mapping> {
-        &self.mapping
+        &self.rules.mapping
+    }
+
+    /// What it remembers.
+    pub fn memory(&mut self) -> &mut dyn Memory {
+        self.work.keeper.memory()
     }
 
     /// Binds the rules to a shape that arrived; `at` is the position of the transaction it arrived in.
@@ -127,16 +144,29 @@ impl Evaluator {
     /// # Errors
     /// A column that a rule reads is not in the shape, or has a type that the rule cannot read.
     pub fn bind(&mut self, shape: &Arc<Shape>, at: &Position) -> Result<(), Stop> {
-        let bound = bind::bind(&self.mapping, &self.stamp, shape, at)?;
-        match self.bound.binary_search_by_key(&shape.id.0, |(id, _)| *id) {
-            Ok(index) => self.bound[index].1 = bound,
-            Err(index) => self.bound.insert(index, (shape.id.0, bound)),
+        let Rules {
+            mapping,
+            stamp,
+            bound,
+            ..
+        } = &mut self.rules;
+        let new = bind::bind(mapping, stamp, shape, at)?;
+        if let Some(number) = new.table {
+            self.work.keeper.bind(kept::Place {
+                number,
+                table: &mapping.tables[number],
+                bound: &new,
+            })?;
+        }
+        match bound.binary_search_by_key(&shape.id.0, |(id, _)| *id) {
+            Ok(index) => bound[index].1 = Arc::new(new),
+            Err(index) => bound.insert(index, (shape.id.0, Arc::new(new))),
         }
         Ok(())
     }
 
-    /// Appends the events of one change. A bad record becomes a quarantine record where the mapping says
-    /// so; the other events of the change go out.
+    /// Appends the events of one change, of a mapping that does not gather. A bad record becomes a quarantine
+    /// record where the mapping says so; the other events of the change go out.
     ///
     /// # Errors
     /// A bad record under `on_error = "stop"`: names rule, column and position, never a row value.
@@ -147,69 +177,295 @@ impl Evaluator {
         change: &Change,
         out: &mut EncodedBatch,
     ) -> Result<(), Stop> {
-        // Taken for the time of the change, so that the rest of the evaluator can be borrowed.
-        let mut scratch = std::mem::take(&mut self.scratch);
-        let evaluated = self.evaluate(batch, tx, change, &mut scratch, out);
-        self.scratch = scratch;
+        let mark = Mark::of(out);
+        let rows = Rows { batch, tx, change };
+        let evaluated = self.rules.evaluate(rows, Own::Fires, &mut self.work, out);
+        if evaluated.is_err() {
+            // They come again when the change is read again.
+            mark.roll_back(out);
+        }
         evaluated
     }
 
-    fn evaluate(
-        &self,
+    /// Takes a change of a mapping that gathers; its events come with [`Evaluator::settle`].
+    ///
+    /// # Errors
+    /// The change does not fit its shape, or does not say which row it is about.
+    pub fn gather(
+        &mut self,
         batch: &Batch,
         tx: &Transaction,
         change: &Change,
-        scratch: &mut Scratch,
+        arrival: Arrival,
+    ) -> Result<(), Stop> {
+        let Some((number, bound)) = self.rules.bound_table(change, tx)? else {
+            return Ok(());
+        };
+        let place = kept::Place {
+            number,
+            table: &self.rules.mapping.tables[number],
+            bound,
+        };
+        self.work.keeper.follow(place, batch, change)?;
+        // Most rows that are looked up give no event themselves.
+        if self.rules.follows(number, change.op) || self.rules.may_join(number, change.op) {
+            self.gathered.push(batch, tx, change, arrival);
+        }
+        Ok(())
+    }
+
+    /// Takes a row that was there before the stream began: it is kept where others look it up, and gives no event.
+    ///
+    /// # Errors
+    /// As [`Evaluator::gather`].
+    pub fn seed(&mut self, batch: &Batch, tx: &Transaction, row: &Change) -> Result<(), Stop> {
+        let Some((number, bound)) = self.rules.bound_table(row, tx)? else {
+            return Ok(());
+        };
+        let place = kept::Place {
+            number,
+            table: &self.rules.mapping.tables[number],
+            bound,
+        };
+        self.work.keeper.follow(place, batch, row)
+    }
+
+    /// Appends the events of the transaction that was gathered, as of its commit, until `out` has `full` bytes or
+    /// everything is evaluated; `last` is the last change whose events are in `out`.
+    ///
+    /// # Errors
+    /// As [`Evaluator::change`]; the events of the changes before are in `out`.
+    pub fn settle(
+        &mut self,
+        full: usize,
+        last: &mut Option<Evaluated>,
+        out: &mut EncodedBatch,
+    ) -> Result<Settled, Stop> {
+        let joins = match self.joins.take() {
+            Some(joins) => joins,
+            None => Joins::of(&self.rules, &self.gathered)?,
+        };
+        let joins = self.joins.insert(joins);
+        while let Some(next) = self.gathered.next() {
+            let mark = Mark::of(out);
+            let (rules, work) = (&self.rules, &mut self.work);
+            let evaluated = rules.evaluate_gathered(&self.gathered, joins, work, out);
+            if evaluated.is_err() || next.arrival == Arrival::Published {
+                mark.roll_back(out);
+            }
+            evaluated?;
+            self.gathered.advance();
+            if let Arrival::New { witness } = next.arrival {
+                let ordinal = next.change.ordinal;
+                *last = Some(Evaluated { ordinal, witness });
+                if out.buf.len() >= full {
+                    return Ok(Settled::Partly);
+                }
+            }
+        }
+        self.joins = None;
+        self.gathered.clear();
+        self.work.keeper.settled();
+        Ok(Settled::Wholly)
+    }
+
+    /// The rules, what they work with, and what waits for them.
+    pub(super) fn parts(&mut self) -> (&Rules, &mut Work, &Gathered) {
+        (&self.rules, &mut self.work, &self.gathered)
+    }
+}
+
+/// A change with its rows and its transaction.
+#[derive(Clone, Copy)]
+struct Rows<'a> {
+    batch: &'a Batch,
+    tx: &'a Transaction,
+    change: &'a Change,
+}
+
+/// Whether a row fires the rules of its table.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Own {
+    Fires,
+    /// It became part of an event that says so.
+    Consumed,
+}
+
+impl Rules {
+    /// Appends the events of one change: those of its own row.
+    fn evaluate(
+        &self,
+        rows: Rows<'_>,
+        own: Own,
+        work: &mut Work,
         out: &mut EncodedBatch,
     ) -> Result<(), Stop> {
+        let Rows { batch, tx, change } = rows;
         let Some((table, bound)) = self.bound_table(change, tx)? else {
             return Ok(());
         };
-        let candidates = &self.candidates[table][change.op as usize];
-        let mapping = &*self.mapping;
-        if candidates.is_empty() && mapping.tables[table].lifecycles.is_empty() {
+        if !self.follows(table, change.op) {
             return Ok(());
         }
+        let mapping = &*self.mapping;
+        let known = &mapping.tables[table];
         let context = context(mapping, table, bound, &self.stamp, batch, tx, change);
-        scratch.start(context.table);
-        context.follow(mapping.on_error, scratch, batch, out)?;
-        let mut index = 0;
+        work.scratch.start(context.table);
+        context.follow(mapping.on_error, &mut work.scratch, batch, out)?;
+        let candidates = match own {
+            Own::Fires => &*self.candidates[table][change.op as usize],
+            Own::Consumed => &[],
+        };
         for &number in candidates {
+            work.others.clear();
             let rule = &mapping.rules[usize::from(number)];
             let context = context.with_image(rule.image);
-            let mark = Mark::of(out);
-            let made = match context.verdict(rule, scratch) {
-                Ok(Verdict::Fires) => {
-                    let nth = scratch.occurrence(rule.type_number);
-                    let event = Occurrence {
-                        nth,
-                        index,
-                        ..self.occurrence(mapping, rule, number)
-                    };
-                    index = index.saturating_add(1);
-                    context
-                        .checked(rule)
-                        .and_then(|()| context.encode(&event, out))
-                }
-                Ok(_) => continue,
-                Err(fault) => Err(fault),
-            };
-            if let Err(fault) = made {
-                mark.roll_back(out);
-                if fault.kind != FaultKind::Check && mapping.on_error == OnError::Stop {
-                    return Err(bad_record(&context, rule, &fault));
-                }
-                let failed = Failed {
-                    rule: &rule.event_type,
-                    number,
-                    key: Some(&rule.key),
-                    kind: fault.kind,
-                    error: &fault.problem,
-                };
-                context.quarantine(&failed, batch, out);
-            }
+            self.event_or_quarantine(&context, rule, number, batch, work, out)?;
+        }
+        if change.op == Op::Delete && !known.reverted.is_empty() {
+            work.forget_events(&context.with_image(RowImage::Current));
         }
         Ok(())
+    }
+
+    /// Appends the events of the next gathered change: those of its own row, and those of several rows that are
+    /// complete with it.
+    fn evaluate_gathered(
+        &self,
+        gathered: &Gathered,
+        joins: &Joins,
+        work: &mut Work,
+        out: &mut EncodedBatch,
+    ) -> Result<(), Stop> {
+        let at = gathered.evaluated();
+        let (change, tx) = gathered.change(at);
+        let batch = &gathered.batch;
+        let own = match joins.consumes(at) {
+            true => Own::Consumed,
+            false => Own::Fires,
+        };
+        self.evaluate(Rows { batch, tx, change }, own, work, out)?;
+        let Some((table, bound)) = self.bound_table(change, tx)? else {
+            return Ok(());
+        };
+        let mapping = &*self.mapping;
+        let context = context(mapping, table, bound, &self.stamp, batch, tx, change);
+        let context = context.with_image(RowImage::Current);
+        if !self.follows(table, change.op) {
+            work.scratch.start(context.table);
+        }
+        for (number, fault) in joins.unreadable_at(at) {
+            let rule = &mapping.rules[usize::from(number)];
+            context.set_rule_aside(rule, number, fault, batch, out);
+        }
+        for event in joins.events_at(at) {
+            let rule = &mapping.rules[usize::from(event.rule)];
+            self.have_parts(gathered, event, work)?;
+            self.event_or_quarantine(&context, rule, event.rule, batch, work, out)?;
+        }
+        Ok(())
+    }
+
+    /// Puts the parts of an event of several rows at hand.
+    pub(super) fn have_parts(
+        &self,
+        gathered: &Gathered,
+        event: &JoinedEvent,
+        work: &mut Work,
+    ) -> Result<(), Stop> {
+        work.others.clear();
+        let rule = &self.mapping.rules[usize::from(event.rule)];
+        let parts = rule.joining.iter().flat_map(|joining| &joining.parts);
+        for (part, row) in parts.zip(&event.parts) {
+            let row = row.map(|row| gathered.change(row));
+            let bound = match row {
+                Some((change, tx)) => self.bound_table(change, tx)?,
+                None => None,
+            };
+            let changed = row.zip(bound);
+            let changed = changed.map(|((change, _), (_, bound))| (bound, &gathered.batch, change));
+            work.others.add_change(&part.name, part.table, changed);
+        }
+        Ok(())
+    }
+
+    /// Appends the event of a rule, if it fires, or its quarantine record.
+    fn event_or_quarantine(
+        &self,
+        context: &Context<'_>,
+        rule: &Rule,
+        number: u16,
+        batch: &Batch,
+        work: &mut Work,
+        out: &mut EncodedBatch,
+    ) -> Result<(), Stop> {
+        let mark = Mark::of(out);
+        let Err(fault) = self.event(context, rule, number, work, out)? else {
+            return Ok(());
+        };
+        mark.roll_back(out);
+        if fault.kind != FaultKind::Check && self.mapping.on_error == OnError::Stop {
+            return Err(bad_record(context, rule, &fault));
+        }
+        let context = context.beside(&work.others);
+        context.set_rule_aside(rule, number, &fault, batch, out);
+        Ok(())
+    }
+
+    /// Appends the event of a rule, if it fires.
+    fn event(
+        &self,
+        context: &Context<'_>,
+        rule: &Rule,
+        number: u16,
+        work: &mut Work,
+        out: &mut EncodedBatch,
+    ) -> Result<Result<(), Fault>, Stop> {
+        match work.verdict(context, rule)? {
+            Ok(Verdict::Fires) => {}
+            Ok(_) => return Ok(Ok(())),
+            Err(fault) => return Ok(Err(fault)),
+        }
+        let event = Occurrence {
+            index: work.scratch.events(),
+            nth: work.scratch.occurrence(rule.type_number),
+            ..self.occurrence(rule, number)
+        };
+        let reverts = match work.reverted(context, rule)? {
+            Ok(reverts) => reverts,
+            Err(fault) => return Ok(Err(fault)),
+        };
+        let event = Occurrence { reverts, ..event };
+        let context = context.beside(&work.others);
+        let made = context
+            .checked(rule)
+            .and_then(|()| context.encode(&event, out));
+        if made.is_ok() && rule.is_reverted {
+            let id = context.event_id(&event);
+            let table = context.table;
+            work.keeper
+                .remember_event(table, &rule.event_type, &work.entity, id);
+        }
+        Ok(made)
+    }
+
+    /// Whether a change of a table may do anything at all.
+    fn follows(&self, table: usize, op: Op) -> bool {
+        let known = &self.mapping.tables[table];
+        !self.candidates[table][op as usize].is_empty()
+            || !known.lifecycles.is_empty()
+            || !known.reverted.is_empty()
+    }
+
+    /// Whether a change of a table may be part of an event of several rows.
+    fn may_join(&self, table: usize, op: Op) -> bool {
+        let joining = self
+            .mapping
+            .rules
+            .iter()
+            .filter_map(|rule| rule.joining.as_ref());
+        let mut parts = joining.flat_map(|joining| &joining.parts);
+        parts.any(|part| part.table == table && part.ops.contains(op))
     }
 
     /// The table and binding of a change's shape; none if the mapping does not know the table.
@@ -217,7 +473,7 @@ impl Evaluator {
         &self,
         change: &Change,
         tx: &Transaction,
-    ) -> Result<Option<(usize, &Bound)>, Stop> {
+    ) -> Result<Option<(usize, &Arc<Bound>)>, Stop> {
         let found = self
             .bound
             .binary_search_by_key(&change.shape.0, |(id, _)| *id);
@@ -238,6 +494,10 @@ impl Evaluator {
         }
     }
 
+    pub(super) fn mapping(&self) -> &Mapping {
+        &self.mapping
+    }
+
     pub(super) fn candidates(&self, table: usize, op: Op) -> &[u16] {
         &self.candidates[table][op as usize]
     }
@@ -247,20 +507,16 @@ impl Evaluator {
     }
 
     /// A rule's first event of a change.
-    pub(super) fn occurrence<'a>(
-        &self,
-        mapping: &'a Mapping,
-        rule: &'a Rule,
-        number: u16,
-    ) -> Occurrence<'a> {
+    pub(super) fn occurrence<'a>(&'a self, rule: &'a Rule, number: u16) -> Occurrence<'a> {
         Occurrence {
             rule,
             number,
             nth: 0,
             index: 0,
-            mapping: &mapping.tag,
+            reverts: None,
+            mapping: &self.mapping.tag,
             namespace: self.namespace,
-            header_names: &mapping.header_names,
+            header_names: &self.mapping.header_names,
         }
     }
 }
@@ -276,6 +532,8 @@ pub(super) fn context<'a>(
     change: &'a Change,
 ) -> Context<'a> {
     Context {
+        mapping,
+        others: None,
         table: &mapping.tables[table],
         bound,
         change,
@@ -287,108 +545,8 @@ pub(super) fn context<'a>(
     }
 }
 
-impl Scratch {
-    /// Forgets the last change.
-    pub(super) fn start(&mut self, table: &Table) {
-        self.changed.clear();
-        self.changed.resize(table.watched.len(), None);
-        self.steps.clear();
-        self.steps.resize(table.lifecycles.len(), None);
-        self.types.clear();
-    }
-
-    /// Counts one more event of a type, and says how many there were.
-    fn occurrence(&mut self, type_number: u16) -> u16 {
-        let before = self
-            .types
-            .iter()
-            .filter(|fired| **fired == type_number)
-            .count();
-        self.types.push(type_number);
-        u16::try_from(before).unwrap_or(u16::MAX)
-    }
-}
-
-impl<'a> Context<'a> {
-    /// Whether a rule of this table and operation fires.
-    ///
-    /// # Errors
-    /// Something it has to read is unavailable or is not a value of its type.
-    pub(super) fn verdict(&self, rule: &'a Rule, scratch: &mut Scratch) -> Result<Verdict, Fault> {
-        if let Some(changed) = &rule.changed
-            && !self.any_or_all_changed(changed, scratch)?
-        {
-            return Ok(Verdict::Unchanged);
-        }
-        if let Some(transition) = &rule.transition
-            && !transition.is(self.step(transition.lifecycle, scratch)?)
-        {
-            return Ok(Verdict::NoTransition);
-        }
-        if let Some(only) = self.not_in(&rule.only)? {
-            return Ok(Verdict::NotIn(only));
-        }
-        for (number, guard) in rule.when.iter().enumerate() {
-            if !self.holds(&guard.condition)? {
-                return Ok(Verdict::WhenFalse(number));
-            }
-        }
-        Ok(Verdict::Fires)
-    }
-
-    /// The number of the first `only` whose column is not in its list.
-    pub(super) fn not_in(&self, only: &'a [Only]) -> Result<Option<usize>, Fault> {
-        for (number, only) in only.iter().enumerate() {
-            let found = self.read(&only.place)?;
-            let mut listed = false;
-            for value in &only.values {
-                listed |= order(&found, &value.found())?.is_some_and(std::cmp::Ordering::is_eq);
-            }
-            if !listed {
-                return Ok(Some(number));
-            }
-        }
-        Ok(None)
-    }
-
-    fn any_or_all_changed(&self, changed: &Changed, scratch: &mut Scratch) -> Result<bool, Fault> {
-        let wanted = changed.quantifier == Quantifier::Any;
-        for &watched in &changed.watched {
-            if self.watched_changed(watched, scratch)? == wanted {
-                return Ok(wanted);
-            }
-        }
-        Ok(!wanted)
-    }
-
-    /// Whether a watched place changed, asked once per change.
-    pub(super) fn watched_changed(
-        &self,
-        watched: u16,
-        scratch: &mut Scratch,
-    ) -> Result<bool, Fault> {
-        let watched = usize::from(watched);
-        if let Some(known) = scratch.changed[watched] {
-            return Ok(known);
-        }
-        let changed = self.changed(&self.table.watched[watched])?;
-        scratch.changed[watched] = Some(changed);
-        Ok(changed)
-    }
-
-    /// Every check of a rule that fires.
-    pub(super) fn checked(&self, rule: &'a Rule) -> Result<(), Fault> {
-        for check in &rule.checks {
-            if !self.holds(&check.condition)? {
-                return Err(Fault::check(&check.message));
-            }
-        }
-        Ok(())
-    }
-}
-
 #[cold]
-fn bad_record(context: &Context<'_>, rule: &Rule, fault: &Fault) -> Stop {
+pub(super) fn bad_record(context: &Context<'_>, rule: &Rule, fault: &Fault) -> Stop {
     Stop {
         state: State::BadRecord,
         problem: format!(

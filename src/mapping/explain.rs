@@ -3,12 +3,16 @@
 
 use rowbridge_api::{Batch, Change, Op, OpSet, Transaction};
 
+use super::Stop;
 use super::context::Context;
-use super::evaluate::{Evaluator, Scratch, Verdict, context};
+use super::evaluate::{Evaluator, Rules, context};
 use super::file::event::Quantifier;
+use super::gathered::Gathered;
+use super::joins::Joins;
 use super::lifecycle::{Illegal, Judgement, Lifecycle};
 use super::rule::{Changed, Only, Rule};
-use super::{Mapping, Stop};
+use super::verdict::{Scratch, Verdict};
+use super::work::Work;
 use crate::event::{EncodedBatch, TopicId};
 
 /// What became of one rule for one change.
@@ -38,15 +42,53 @@ impl Evaluator {
     /// # Errors
     /// The change does not fit the shape it names.
     pub fn explain(
-        &self,
+        &mut self,
         batch: &Batch,
         tx: &Transaction,
         change: &Change,
     ) -> Result<Vec<RuleOutcome>, Stop> {
+        let (known, work, _) = self.parts();
+        known.explain(batch, tx, change, work)
+    }
+
+    /// The same for every change that was gathered.
+    ///
+    /// # Errors
+    /// As [`Evaluator::explain`].
+    pub fn explain_gathered(&mut self) -> Result<Vec<(Change, Vec<RuleOutcome>)>, Stop> {
+        let (known, work, gathered) = self.parts();
+        let joins = Joins::of(known, gathered)?;
+        let mut explained = Vec::with_capacity(gathered.len());
+        for at in 0..gathered.len() {
+            let (change, tx) = gathered.change(at);
+            let mut outcomes = known.explain(&gathered.batch, tx, change, work)?;
+            if joins.consumes(at) {
+                for outcome in &mut outcomes {
+                    if matches!(outcome.outcome, Outcome::Fired(_)) {
+                        let why = "the row became part of an event of several rows";
+                        outcome.outcome = Outcome::NotFired(why.to_owned());
+                    }
+                }
+            }
+            outcomes.extend(known.explain_joined(gathered, &joins, at, work)?);
+            explained.push((*change, outcomes));
+        }
+        Ok(explained)
+    }
+}
+
+impl Rules {
+    fn explain(
+        &self,
+        batch: &Batch,
+        tx: &Transaction,
+        change: &Change,
+        work: &mut Work,
+    ) -> Result<Vec<RuleOutcome>, Stop> {
         let Some((table, bound)) = self.bound_table(change, tx)? else {
             return Ok(Vec::new());
         };
-        let mapping = &**self.mapping();
+        let mapping = self.mapping();
         let change_context = context(mapping, table, bound, self.stamp(), batch, tx, change);
         let lifecycles = (0_u16..).zip(&mapping.tables[table].lifecycles);
         let lifecycles = lifecycles.map(|(number, lifecycle)| RuleOutcome {
@@ -56,42 +98,96 @@ impl Evaluator {
         });
         let rules = (0_u16..)
             .zip(&mapping.rules)
-            .filter(|(_, rule)| rule.table == table);
-        Ok(lifecycles
-            .chain(rules.map(|(number, rule)| RuleOutcome {
+            .filter(|(_, rule)| rule.table == table && rule.joining.is_none());
+        let rules = rules.map(|(number, rule)| {
+            let outcome = if self.candidates(table, change.op).contains(&number) {
+                let context = change_context.with_image(rule.image);
+                self.outcome(&context, rule, number, work)?
+            } else {
+                let op = change.op.as_str();
+                Outcome::NotFired(format!("op is {op}, rule wants {}", words(rule.ops)))
+            };
+            Ok(RuleOutcome {
                 rule: usize::from(number),
                 event_type: rule.event_type.clone(),
-                outcome: if self.candidates(table, change.op).contains(&number) {
-                    self.outcome(
-                        mapping,
-                        &change_context.with_image(rule.image),
-                        rule,
-                        number,
-                    )
-                } else {
-                    Outcome::NotFired(format!(
-                        "op is {}, rule wants {}",
-                        change.op.as_str(),
-                        words(rule.ops)
-                    ))
-                },
-            }))
-            .collect())
+                outcome,
+            })
+        });
+        lifecycles.map(Ok).chain(rules).collect()
+    }
+
+    /// What the rules of several rows do with a gathered change that may be a part of them.
+    fn explain_joined(
+        &self,
+        gathered: &Gathered,
+        joins: &Joins,
+        at: usize,
+        work: &mut Work,
+    ) -> Result<Vec<RuleOutcome>, Stop> {
+        let (change, tx) = gathered.change(at);
+        let mut outcomes = Vec::new();
+        let Some((table, bound)) = self.bound_table(change, tx)? else {
+            return Ok(outcomes);
+        };
+        let mapping = self.mapping();
+        let batch = &gathered.batch;
+        let context = context(mapping, table, bound, self.stamp(), batch, tx, change);
+        for (number, rule) in (0_u16..).zip(&mapping.rules) {
+            let parts = rule.joining.iter().flat_map(|joining| &joining.parts);
+            let mut parts = parts.filter(|part| part.table == table);
+            if !parts.any(|part| part.ops.contains(change.op)) {
+                continue;
+            }
+            let made = joins
+                .events_at(at)
+                .iter()
+                .find(|event| event.rule == number);
+            let outcome = match made {
+                Some(event) => {
+                    self.have_parts(gathered, event, work)?;
+                    self.outcome_of(&context, rule, number, work)?
+                }
+                None if joins.is_part(number, at) => {
+                    Outcome::Passed("part of an event that a later row completes".to_owned())
+                }
+                None => {
+                    Outcome::NotFired("its transaction has no rows that complete it".to_owned())
+                }
+            };
+            outcomes.push(RuleOutcome {
+                rule: usize::from(number),
+                event_type: rule.event_type.clone(),
+                outcome,
+            });
+        }
+        Ok(outcomes)
     }
 
     fn outcome(
         &self,
-        mapping: &Mapping,
         context: &Context<'_>,
         rule: &Rule,
         number: u16,
-    ) -> Outcome {
-        let mut scratch = Scratch::default();
-        scratch.start(context.table);
-        let fired = match context.verdict(rule, &mut scratch) {
+        work: &mut Work,
+    ) -> Result<Outcome, Stop> {
+        work.others.clear();
+        self.outcome_of(context, rule, number, work)
+    }
+
+    /// The same with other rows at hand.
+    fn outcome_of(
+        &self,
+        context: &Context<'_>,
+        rule: &Rule,
+        number: u16,
+        work: &mut Work,
+    ) -> Result<Outcome, Stop> {
+        work.scratch.start(context.table);
+        let fired = match work.verdict(context, rule)? {
             Ok(Verdict::Fires) => {
-                let event = self.occurrence(mapping, rule, number);
+                let event = self.occurrence(rule, number);
                 let mut out = EncodedBatch::default();
+                let context = context.beside(&work.others);
                 context
                     .checked(rule)
                     .and_then(|()| context.encode(&event, &mut out))
@@ -103,27 +199,27 @@ impl Evaluator {
                     })
             }
             Ok(Verdict::Unchanged) => {
-                let reason = rule
-                    .changed
-                    .as_ref()
-                    .map(|changed| context.same(changed, &mut scratch));
-                return Outcome::NotFired(reason.unwrap_or_default());
+                let changed = rule.changed.as_ref();
+                let reason = changed.map(|changed| context.same(changed, &mut work.scratch));
+                return Ok(Outcome::NotFired(reason.unwrap_or_default()));
             }
             Ok(Verdict::NoTransition) => {
-                return Outcome::NotFired(context.other_transition(rule, &mut scratch));
+                let reason = context.other_transition(rule, &mut work.scratch);
+                return Ok(Outcome::NotFired(reason));
             }
             Ok(Verdict::NotIn(only)) => {
-                return Outcome::NotFired(rule.only[only].words());
+                return Ok(Outcome::NotFired(rule.only[only].words()));
             }
             Ok(Verdict::WhenFalse(guard)) => {
-                return Outcome::NotFired(format!("when is false: {}", rule.when[guard].text));
+                let text = &rule.when[guard].text;
+                return Ok(Outcome::NotFired(format!("when is false: {text}")));
             }
             Err(fault) => Err(fault),
         };
-        match fired {
+        Ok(match fired {
             Ok(events) => Outcome::Fired(events),
             Err(fault) => Outcome::Quarantined(fault.problem),
-        }
+        })
     }
 }
 

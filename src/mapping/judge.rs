@@ -126,9 +126,13 @@ impl<'a> Context<'a> {
     fn exists(&self, place: &Place) -> Result<bool, Fault> {
         match place {
             Place::Image(side) => Ok(self.image(*side).is_some()),
+            Place::OtherRow(other) => Ok(self.has_other(*other)),
             Place::Fact(_) => Ok(true),
-            Place::Cell(path) => match path.inner {
-                Inner::Whole => Ok(self.image(path.side).is_some()),
+            Place::Cell(path) | Place::Other(_, path) => match path.inner {
+                Inner::Whole => Ok(match place {
+                    Place::Other(other, _) => self.has_other(*other),
+                    _ => self.image(path.side).is_some(),
+                }),
                 Inner::Steps(_) => Ok(!matches!(self.read(place)?, Found::Nothing)),
                 Inner::Query(_) => match self.read(place)? {
                     Found::Json(serde_json::Value::Array(nodes)) => Ok(!nodes.is_empty()),
@@ -204,11 +208,11 @@ enum Nodes {
 
 const fn nodes(place: &Place) -> Nodes {
     match place {
-        Place::Cell(path) => match path.inner {
+        Place::Cell(path) | Place::Other(_, path) => match path.inner {
             Inner::Query(_) => Nodes::Many,
             Inner::Whole | Inner::Steps(_) => Nodes::One,
         },
-        Place::Image(_) | Place::Fact(_) => Nodes::One,
+        Place::Image(_) | Place::OtherRow(_) | Place::Fact(_) => Nodes::One,
     }
 }
 

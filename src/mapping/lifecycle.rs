@@ -15,7 +15,6 @@ use rowbridge_api::{Batch, Op, State as Stopped};
 
 use super::Stop;
 use super::context::{Context, Found};
-use super::evaluate::Scratch;
 use super::expression::column::ColumnPath;
 use super::expression::literal::Literal;
 use super::expression::path::Place;
@@ -24,6 +23,7 @@ use super::file::OnError;
 use super::judge::order;
 use super::quarantine::Failed;
 use super::rule::{Only, Side, Table};
+use super::verdict::Scratch;
 use crate::event::EncodedBatch;
 
 /// What becomes of a change that makes a transition nobody declared.

@@ -20,21 +20,28 @@ mod explain;
 mod expression;
 mod fault;
 mod file;
+mod gathered;
+mod joins;
 mod judge;
+mod kept;
 mod lifecycle;
+pub mod memory;
+mod others;
 mod quarantine;
 mod rule;
 mod schema;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests;
+mod verdict;
+mod work;
 #[cfg(test)]
 mod wrong;
 
 use rowbridge_api::{Column, Identity, Shape, ShapeId, State, TableName, TableNeeds};
 
 pub use self::diagnostic::{Diagnostics, Severity};
-pub use self::evaluate::Evaluator;
+pub use self::evaluate::{Arrival, Evaluated, Evaluator, Settled};
 pub use self::explain::{Outcome, RuleOutcome};
 use self::file::OnError;
 use self::rule::{Rule, Table};
@@ -56,6 +63,9 @@ pub struct Pack {
     /// `[params]` overridden by the configuration.
     pub params: toml::Table,
 }
+
+/// Columns of rows that are kept, by source table.
+pub type Kept = std::collections::BTreeMap<String, std::collections::BTreeSet<String>>;
 
 /// One topic that events go to, as the mapping declares it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,6 +108,8 @@ pub struct Mapping {
     on_error: OnError,
     topics: Vec<Topic>,
     header_names: Vec<String>,
+    /// Whether a transaction is evaluated as a whole, once all of it is there.
+    gathers: bool,
     rule_names: Vec<String>,
     needs: Vec<TableNeeds>,
     tables: Vec<Table>,
@@ -186,6 +198,27 @@ impl Mapping {
     #[must_use]
     pub fn needs(&self) -> &[TableNeeds] {
         &self.needs
+    }
+
+    /// Whether a transaction has to be there as a whole before any of it is evaluated: rules look rows up as of its
+    /// commit.
+    #[must_use]
+    pub const fn gathers(&self) -> bool {
+        self.gathers
+    }
+
+    /// What rules have to know of what was before: the columns of rows that they look up, by source table. Empty if
+    /// they only take events back, nothing if they know enough from each change.
+    #[must_use]
+    pub fn kept(&self) -> Option<Kept> {
+        let reverts = self.tables.iter().any(|table| !table.reverted.is_empty());
+        let kept = self.tables.iter().filter_map(|table| {
+            let slots = &table.kept.as_ref()?.0;
+            let name = |slot: &u16| table.columns[usize::from(*slot)].name.clone();
+            Some((table.source.to_string(), slots.iter().map(name).collect()))
+        });
+        let kept: Kept = kept.collect();
+        (reverts || !kept.is_empty()).then_some(kept)
     }
 
     /// Short name and source table of every table in `[tables]`, in file order.

@@ -6,8 +6,8 @@ use rowbridge_api::Batch;
 
 use super::change_document::{ChangeDocument, Rows};
 use super::context::Context;
-use super::fault::{FaultKind, Sizes};
-use super::rule::Key;
+use super::fault::{Fault, FaultKind, Sizes};
+use super::rule::{Key, Rule};
 use crate::event::{Delivery, EncodedBatch, Record, Span, TopicId};
 
 /// What is set aside: a rule, or a lifecycle, and why.
@@ -23,6 +23,25 @@ pub(super) struct Failed<'a> {
 }
 
 impl Context<'_> {
+    /// Appends the quarantine record of a rule whose event could not be made.
+    pub(super) fn set_rule_aside(
+        &self,
+        rule: &Rule,
+        number: u16,
+        fault: &Fault,
+        batch: &Batch,
+        out: &mut EncodedBatch,
+    ) {
+        let failed = Failed {
+            rule: &rule.event_type,
+            number,
+            key: Some(&rule.key),
+            kind: fault.kind,
+            error: &fault.problem,
+        };
+        self.quarantine(&failed, batch, out);
+    }
+
     /// Appends the quarantine record of one event that could not be made, or of an illegal transition.
     ///
     /// A change too long for a record is set aside without its row: key, sizes and position find it in the

@@ -1,5 +1,7 @@
 //! The compiled mapping: tables, rules, and everything a rule does, resolved to numbers.
 
+use std::sync::Arc;
+
 use rowbridge_api::{OpSet, TableName};
 
 use super::Envelope;
@@ -37,6 +39,12 @@ pub(super) struct Table {
     pub(super) source: TableName,
     /// Slots: a column is named by its number here.
     pub(super) columns: Vec<ColumnDecl>,
+    /// Slots of the columns that find one row together.
+    pub(super) indexes: Vec<Box<[u16]>>,
+    /// What is kept of its rows, so that others can look them up.
+    pub(super) kept: Option<KeptColumns>,
+    /// Event types that others take back: the last of each is remembered by the row's key.
+    pub(super) reverted: Vec<String>,
     /// Slots of the key's parts.
     pub(super) key: Vec<u16>,
     /// Places that some rule's `changed` watches.
@@ -65,6 +73,15 @@ pub(super) struct Rule {
     pub(super) image: RowImage,
     pub(super) changed: Option<Changed>,
     pub(super) transition: Option<Transition>,
+    /// The event type that this one takes back.
+    pub(super) reverts: Option<String>,
+    /// Whether another event takes this one back.
+    pub(super) is_reverted: bool,
+    /// The rows of a transaction that make the event, where it is made of several.
+    pub(super) joining: Option<Joining>,
+    pub(super) lookups: Box<[Lookup]>,
+    /// Whether a `when` reads what was looked up.
+    pub(super) judges: Judges,
     pub(super) only: Box<[Only]>,
     pub(super) when: Box<[Guard]>,
     pub(super) checks: Box<[Check]>,
@@ -76,6 +93,67 @@ pub(super) struct Rule {
     pub(super) time: Option<Place>,
     pub(super) headers: Box<[OwnHeader]>,
     pub(super) body: Body,
+}
+
+/// Slots of the columns of a table whose rows are kept, ascending.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct KeptColumns(pub(super) Box<[u16]>);
+
+/// What a rule's conditions are about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Judges {
+    /// The change alone.
+    TheChange,
+    /// Also rows that are looked up.
+    LookedUp,
+}
+
+/// `[event.transaction]`.
+#[derive(Debug)]
+pub(super) struct Joining {
+    /// Whether its rows fire no rule of their own.
+    pub(super) consume: bool,
+    pub(super) parts: Box<[Part]>,
+}
+
+/// One of `[event.transaction.parts]`.
+#[derive(Debug)]
+pub(super) struct Part {
+    pub(super) name: Arc<str>,
+    pub(super) table: usize,
+    pub(super) ops: OpSet,
+    /// What the parts agree on, in the current image.
+    pub(super) by: Place,
+    pub(super) when: Option<Guard>,
+    pub(super) is_required: bool,
+}
+
+/// One `[event.lookup.<name>]`.
+#[derive(Debug)]
+pub(super) struct Lookup {
+    pub(super) name: Arc<str>,
+    /// Number of the table that is looked into.
+    pub(super) table: usize,
+    pub(super) by: By,
+    /// One value for each column of the key or index, in its order.
+    pub(super) values: Box<[Place]>,
+    pub(super) missing: Missing,
+}
+
+/// What finds a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum By {
+    Key,
+    /// Number in [`Table::indexes`].
+    Index(usize),
+}
+
+/// What a lookup that finds no row gives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Missing {
+    #[default]
+    Error,
+    Null,
 }
 
 /// `changed`, by numbers of [`Table::watched`].

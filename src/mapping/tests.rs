@@ -487,7 +487,7 @@ fn stop_stops_but_a_failed_check_is_still_quarantined() {
     let pack = pack(&format!("{head}{rules}"));
     let mapping = Arc::new(Mapping::compile(&pack).unwrap().0);
     let mut bench = Bench::new(&rules);
-    let stamp = bench.evaluator.stamp().clone();
+    let stamp = bench.evaluator.parts().0.stamp().clone();
     bench.evaluator = Evaluator::new(mapping, stamp);
     bench
         .evaluator
@@ -617,7 +617,7 @@ fn a_structured_envelope_holds_everything_in_its_value() {
     let mapping = format!("{HEAD}envelope = \"structured\"\n{rules}");
     let mapping = Arc::new(Mapping::compile(&pack(&mapping)).unwrap().0);
     let mut bench = Bench::new(&rules);
-    let stamp = bench.evaluator.stamp().clone();
+    let stamp = bench.evaluator.parts().0.stamp().clone();
     bench.evaluator = Evaluator::new(mapping, stamp);
     bench
         .evaluator

@@ -57,6 +57,14 @@ fn second(rest: &str) -> String {
 
 const TO_FLOWN: &str = "{ of = \"trip\", from = \"OPEN\", to = \"FLOWN\" }";
 
+/// An event of several rows that is right but for what follows.
+fn joined(rest: &str) -> String {
+    let event = EVENT.replace("table = \"segment\"", "key = \"{$.new.row.pnr}\"");
+    format!("{HEAD}{event}{rest}")
+}
+
+const PARTS: &str = "[event.transaction]\nby = \"pnr\"\nparts.old = { table = \"segment\", on = \"delete\" }\nparts.new = { table = \"segment\", on = \"insert\" }";
+
 macro_rules! wrong_files {
     ($($name:ident: $text:expr,)*) => {$(
         #[test]
@@ -99,10 +107,19 @@ wrong_events! {
     tombstone_with_data: "on = \"delete\"\ntombstone = true\n[event.data]\nseat = \"$.row.seat_no\"",
     a_header_of_cloud_events: "headers = { ce_id = \"$.row.pnr\" }",
     a_time_that_is_none: "time = \"$.row.pnr\"",
-    not_yet_lookup: "[event.lookup.flight]\ntable = \"segment\"",
+    a_lookup_of_nothing: "[event.lookup.flight]\n",
+    a_lookup_in_an_unknown_table: "[event.lookup.flight]\ntable = \"flihgt\"\nwhere = { id = \"$.row.id\" }",
+    a_lookup_by_neither_key_nor_index: "[event.lookup.twin]\ntable = \"segment\"\nwhere = { pnr = \"$.row.pnr\" }",
+    a_lookup_by_another_type: "[event.lookup.twin]\ntable = \"segment\"\nwhere = { id = \"$.row.pnr\" }",
+    a_lookup_by_an_unknown_column: "[event.lookup.twin]\ntable = \"segment\"\nwhere = { ids = \"$.row.id\" }",
+    a_lookup_that_hides_a_part: "[event.lookup.row]\ntable = \"segment\"\nwhere = { id = \"$.row.id\" }",
+    an_unknown_missing: "[event.lookup.twin]\ntable = \"segment\"\nwhere = { id = \"$.row.id\" }\nmissing = \"nul\"",
+    an_unknown_column_of_a_lookup: "data.seat = \"$.twin.seatno\"\n[event.lookup.twin]\ntable = \"segment\"\nwhere = { id = \"$.row.id\" }",
+    an_unknown_lookup: "data.seat = \"$.twn.seat_no\"\n[event.lookup.twin]\ntable = \"segment\"\nwhere = { id = \"$.row.id\" }",
+    a_whole_looked_up_row: "data.seat = \"$.twin\"\n[event.lookup.twin]\ntable = \"segment\"\nwhere = { id = \"$.row.id\" }",
     not_yet_each: "each = \"$.after.tags\"",
-    not_yet_reverts: "reverts = \"E\"",
-    not_yet_transaction: "[event.transaction]\nby = \"pnr\"",
+    an_event_that_takes_back_what_never_comes: "reverts = \"CheckdOut\"",
+    several_rows_and_a_table: "key = \"a\"\n[event.transaction]\nby = \"pnr\"\nparts.new = { table = \"segment\", on = \"insert\" }",
     not_yet_field_privacy: "[event.data]\nemail = { path = \"$.row.pnr\", privacy = \"hash\" }",
     warning_before_on_inserts: "when = \"$.before.status != 'A'\"",
     warning_existence_of_a_column: "when = \"$.row.seat_no\"",
@@ -121,7 +138,15 @@ wrong_files! {
     a_table_without_schema: HEAD.replace("segment = ", "segmant = "),
     a_bad_retention: format!("{HEAD}retention = \"7 days\"\ncleanup = \"compacted\""),
     not_yet_privacy: format!("{HEAD}[privacy]\ndefault = \"deny\""),
-    not_yet_index: HEAD.replace("\"public.segments\"", "{ name = \"public.segments\", index = [[\"pnr\"]] }"),
+    an_index_that_is_no_list_of_lists: HEAD.replace("\"public.segments\"", "{ name = \"public.segments\", index = [\"pnr\"] }"),
+    an_index_with_an_unknown_column: HEAD.replace("\"public.segments\"", "{ name = \"public.segments\", index = [[\"pnrr\"]] }"),
+    several_rows_without_parts: joined("[event.transaction]\nby = \"pnr\""),
+    several_rows_none_of_which_has_to_be_there: joined("[event.transaction]\nby = \"pnr\"\nparts.new = { table = \"segment\", on = \"insert\", optional = true }"),
+    several_rows_without_a_key: joined(PARTS).replace("key = \"{$.new.row.pnr}\"\n", ""),
+    several_rows_and_a_row: joined(PARTS).replace("{$.new.row.pnr}", "{pnr}-{$.row.pnr}-{$.op}"),
+    a_part_without_an_image: joined(PARTS).replace("$.new.row.pnr", "$.new.pnr"),
+    a_part_without_the_column: joined(PARTS).replace("by = \"pnr\"", "by = \"pnrs\""),
+    a_part_of_an_unknown_operation: joined(PARTS).replace("\"insert\"", "\"insrt\""),
     defaults_of_no_table: format!("{HEAD}[defaults.segmant]\nkey = \"{{pnr}}\""),
 }
 

@@ -14,15 +14,18 @@ use tokio_util::sync::CancellationToken;
 use super::meter::CommitMeter;
 use super::{Limits, backoff, planted};
 use crate::event::EncodedBatch;
+use crate::mapping::memory::InMemory;
 use crate::sink::{Committed, LastCommit, Opened, Progress, Sink, SinkError};
 
 /// How a session begins, once the sink said what is published.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Begin {
     pub(super) start: Start,
     pub(super) progress: Progress,
     /// The mapping that published last, if any did.
     pub(super) mapping_hash: Option<String>,
+    /// What the rules remember.
+    pub(super) memory: InMemory,
 }
 
 /// What the committer sits between.
@@ -45,7 +48,11 @@ pub(super) fn run<S: Sink>(
     let Some((mut sink, opened)) = open(make_sink, owned, limits, stop, meter)? else {
         return Ok(());
     };
-    let begin = decide(owned, opened)?;
+    let mut begin = decide(owned, opened)?;
+    if matches!(begin.progress, Progress::At { .. }) {
+        let memory = &mut begin.memory;
+        sink.remembered(&mut |key, value| memory.restore(key, value))?;
+    }
     if matches!(begin.start, Start::First { .. }) {
         // The intent is on record before slot and publication exist: a lost position is never taken for a
         // first start.
@@ -108,9 +115,17 @@ impl<S: Sink> Group<'_, S> {
             records += batch.records.len();
             self.meter.written(&batch);
             progress = batch.progress.clone().or(progress);
+            let is_whole = batch.progress.is_some();
             // Nobody may be waiting for it: then its memory is freed.
             let _ = self.emptied.try_send(batch);
-            next = self.next(records, started);
+            next = match is_whole {
+                true => self.next(records, started),
+                // What belongs to it is on its way. If it never comes, nothing of both is committed.
+                false => match self.encoded.recv() {
+                    Ok(rest) => Some(rest),
+                    Err(_hung_up) => return Ok(()),
+                },
+            };
         }
         let Some(progress) = progress else {
             return Ok(());
@@ -219,6 +234,7 @@ fn decide(owned: &Ownership, opened: Opened) -> Result<Begin, SinkError> {
         },
         progress: Progress::Creating { since },
         mapping_hash,
+        memory: InMemory::default(),
     };
     let at = |position: &Position, recorded, progress, mapping_hash| Begin {
         start: Start::Resume {
@@ -227,6 +243,7 @@ fn decide(owned: &Ownership, opened: Opened) -> Result<Begin, SinkError> {
         },
         progress,
         mapping_hash,
+        memory: InMemory::default(),
     };
     match (opened, &owned.remembers) {
         (Opened::First | Opened::Unrecorded, Remembers::Nothing) => Ok(first(None, None)),

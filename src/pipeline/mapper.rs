@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use super::meter::MapperMeter;
 use super::replay::{Replay, witness};
 use crate::event::EncodedBatch;
-use crate::mapping::{Evaluator, Stop};
+use crate::mapping::{Arrival, Evaluated, Evaluator, Settled, Stop};
 use crate::sink::{Cursor, Progress};
 
 /// The ends of the channels that the mapper sits between.
@@ -30,32 +30,94 @@ pub(super) struct Channels {
 /// pipeline is an error, sent after everything before it.
 pub(super) fn run(
     mut mapper: Mapper,
-    mut channels: Channels,
+    channels: Channels,
     encoded_bytes: usize,
     meter: &mut MapperMeter,
 ) -> Result<(), Stop> {
-    while let Some(first) = channels.batches.blocking_recv() {
-        let mut out = channels.emptied_encoded.try_recv().unwrap_or_default();
-        out.clear();
+    let Channels {
+        mut batches,
+        emptied_batches,
+        encoded,
+        emptied_encoded,
+    } = channels;
+    let mut outlet = Outlet {
+        out: EncodedBatch::default(),
+        full: encoded_bytes,
+        encoded,
+        emptied: emptied_encoded,
+    };
+    while let Some(first) = batches.blocking_recv() {
         let mut next = Some(first);
         let mut mapped = Ok(());
         while let Some(mut batch) = next {
-            mapped = mapper.map(&batch, &mut out, meter);
-            out.progress = Some(mapper.progress(&batch));
-            meter.flush(channels.batches.len() * batch.bytes.len());
+            mapped = mapper.map(&batch, &mut outlet, meter);
+            if matches!(mapped, Err(End::HungUp)) {
+                return Ok(()); // The committer says why.
+            }
+            outlet.out.progress = Some(mapper.progress(&batch));
+            meter.flush(batches.len() * batch.bytes.len());
             batch.clear();
             // Nobody may be waiting for it: then its memory is freed.
-            let _ = channels.emptied_batches.try_send(batch);
+            let _ = emptied_batches.try_send(batch);
             // Small batches that came while the committer was busy go on together.
-            let more = mapped.is_ok() && out.buf.len() < encoded_bytes;
-            next = more.then(|| channels.batches.try_recv().ok()).flatten();
+            let more = mapped.is_ok() && !outlet.is_full();
+            next = more.then(|| batches.try_recv().ok()).flatten();
         }
-        if channels.encoded.send(out).is_err() {
-            return Ok(()); // The committer says why.
+        let progress = outlet.out.progress.take();
+        if outlet.send(progress).is_err() {
+            return Ok(());
         }
-        mapped?;
+        if let Err(End::Stop(stop)) = mapped {
+            return Err(stop);
+        }
     }
     Ok(())
+}
+
+/// A source batch is cut where its events are so many times as long as an encoded batch that is full.
+const OVERFULL: usize = 3;
+
+/// Why a batch was not mapped to its end.
+enum End {
+    Stop(Stop),
+    /// The committer is gone, and says why.
+    HungUp,
+}
+
+impl From<Stop> for End {
+    fn from(stop: Stop) -> Self {
+        Self::Stop(stop)
+    }
+}
+
+/// What was encoded and not yet sent.
+struct Outlet {
+    out: EncodedBatch,
+    /// An encoded batch of so many bytes is sent on.
+    full: usize,
+    encoded: SyncSender<EncodedBatch>,
+    emptied: Receiver<EncodedBatch>,
+}
+
+impl Outlet {
+    fn is_full(&self) -> bool {
+        self.out.buf.len() >= self.full
+    }
+
+    /// Longer than what goes on together: it is kept for reuse, so its length is memory for good.
+    fn is_overfull(&self) -> bool {
+        self.out.buf.len() >= self.full * OVERFULL
+    }
+
+    /// Sends what there is, and takes an empty batch instead. Without progress it is not committed before what
+    /// comes next.
+    fn send(&mut self, progress: Option<Progress>) -> Result<(), End> {
+        let mut empty = self.emptied.try_recv().unwrap_or_default();
+        empty.clear();
+        let mut out = std::mem::replace(&mut self.out, empty);
+        out.progress = progress;
+        self.encoded.send(out).map_err(|_| End::HungUp)
+    }
 }
 
 /// Where the mapper is in the source, and the rules it applies.
@@ -70,6 +132,10 @@ pub(super) struct Mapper {
     open: Option<Open>,
     /// Stamps the changes of a first snapshot, which have no transaction of their own.
     snapshot: bool,
+    /// Whether a transaction is evaluated when all of it is there.
+    gathers: bool,
+    /// Whether rules need to know what was before.
+    remembers: bool,
 }
 
 /// The transaction whose changes are arriving.
@@ -90,7 +156,10 @@ impl Mapper {
             Progress::At { position, cursor } => (Some(position), None, cursor),
         };
         let snapshot = finished.is_none();
+        let mapping = evaluator.mapping();
         Self {
+            gathers: mapping.gathers(),
+            remembers: mapping.kept().is_some(),
             evaluator,
             shapes: Vec::new(),
             replay: Replay::new(cursor),
@@ -101,26 +170,47 @@ impl Mapper {
         }
     }
 
-    /// Appends the events of `batch` to `out`.
+    /// Appends the events of `batch` to what is sent.
     fn map(
         &mut self,
         batch: &Batch,
-        out: &mut EncodedBatch,
+        outlet: &mut Outlet,
         meter: &mut MapperMeter,
-    ) -> Result<(), Stop> {
-        for item in &batch.items {
-            match item {
-                Item::Change(change) => self.change(batch, change, out, meter)?,
-                Item::Begin(transaction) => self.begin(transaction)?,
-                Item::Commit(commit) => self.finish(&commit.position)?,
-                Item::Shape(shape) => self.bind(shape, meter)?,
-                Item::SnapshotEnd(position) => {
-                    self.snapshot = false;
-                    self.finish(position)?;
+    ) -> Result<(), End> {
+        let mapped = batch.items.iter().try_for_each(|item| match item {
+            Item::Change(change) => {
+                self.change(batch, change, &mut outlet.out, meter)?;
+                match outlet.is_overfull() {
+                    true => self.pass_on(batch, outlet),
+                    false => Ok(()),
                 }
             }
+            Item::Begin(transaction) => Ok(self.begin(transaction)?),
+            Item::Commit(commit) => self.finish(&commit.position, outlet),
+            Item::Shape(shape) => Ok(self.bind(shape, meter)?),
+            Item::SnapshotEnd(position) => {
+                self.snapshot = false;
+                self.finish(position, outlet)
+            }
+        });
+        self.remember_at_once(outlet)?;
+        mapped
+    }
+
+    /// Sends on what there is in the middle of a batch, which may give many times its own size.
+    fn pass_on(&mut self, batch: &Batch, outlet: &mut Outlet) -> Result<(), End> {
+        self.remember_at_once(outlet)?;
+        let progress = self.progress(batch);
+        outlet.send(Some(progress))
+    }
+
+    /// Has recorded what rules remember from change to change. What a gathered transaction makes us remember waits
+    /// until all of it is published.
+    fn remember_at_once(&mut self, outlet: &mut Outlet) -> Result<(), End> {
+        match self.remembers && (!self.gathers || self.snapshot) {
+            true => self.remember(outlet),
+            false => Ok(()),
         }
-        Ok(())
     }
 
     fn begin(&mut self, transaction: &Transaction) -> Result<(), Stop> {
@@ -145,7 +235,7 @@ impl Mapper {
         change: &Change,
         out: &mut EncodedBatch,
         meter: &mut MapperMeter,
-    ) -> Result<(), Stop> {
+    ) -> Result<(), End> {
         let open = self
             .open
             .as_mut()
@@ -154,34 +244,79 @@ impl Mapper {
             .shapes
             .get(change.shape.0 as usize)
             .ok_or_else(|| protocol_violation("a change before its shape"))?;
-        if self.replay.skips(shape, batch, change)? {
+        let is_published = self.replay.skips(shape, batch, change)?;
+        if self.gathers {
+            let arrival = match is_published {
+                true => Arrival::Published,
+                false => Arrival::New {
+                    witness: witness(shape, batch, change),
+                },
+            };
+            self.evaluator
+                .gather(batch, &open.transaction, change, arrival)?;
+        } else if !is_published {
+            self.evaluator
+                .change(batch, &open.transaction, change, out)?;
+        }
+        if !is_published {
+            out.changes += 1;
+            meter.change(change.shape, change.op);
+        }
+        // What is gathered is done when it is settled.
+        if is_published || !self.gathers {
             open.done = change.ordinal + 1;
             open.last = Some(*change);
-            return Ok(());
         }
-        let records_before = out.records.len();
-        // A bad record that stops the pipeline takes the other events of its change with it: they come
-        // again when the change is read again.
-        let headers_before = out.headers.len();
-        if let Err(stop) = self.evaluator.change(batch, &open.transaction, change, out) {
-            out.records.truncate(records_before);
-            out.headers.truncate(headers_before);
-            return Err(stop);
-        }
-        open.done = change.ordinal + 1;
-        open.last = Some(*change);
-        out.changes += 1;
-        meter.change(change.shape, change.op);
         Ok(())
     }
 
-    fn finish(&mut self, position: &Position) -> Result<(), Stop> {
+    /// A transaction ended, or the rows that existed are read, or time passed.
+    fn finish(&mut self, position: &Position, outlet: &mut Outlet) -> Result<(), End> {
         self.replay.finish(position)?;
+        // The rows that exist are looked up by each other, so they wait for the last of them.
+        if self.gathers && !self.snapshot {
+            self.settle(outlet)?;
+            self.remember(outlet)?;
+        }
         if !self.snapshot {
             self.finished = Some(position.clone());
         }
         self.open = None;
         Ok(())
+    }
+
+    /// Evaluates what was gathered, sending on as it goes.
+    fn settle(&mut self, outlet: &mut Outlet) -> Result<(), End> {
+        loop {
+            let mut last = None;
+            let settled = self
+                .evaluator
+                .settle(outlet.full, &mut last, &mut outlet.out);
+            if let (Some(Evaluated { ordinal, witness }), Some(open)) = (last, &mut self.open) {
+                open.done = ordinal + 1;
+                open.last = None;
+                open.witness = witness;
+            }
+            match settled? {
+                Settled::Wholly => return Ok(()),
+                Settled::Partly => {
+                    let progress = self.progress_so_far();
+                    outlet.send(Some(progress))?;
+                }
+            }
+        }
+    }
+
+    /// Has what the rules remember from now on recorded, as one with what they made of it.
+    fn remember(&mut self, outlet: &mut Outlet) -> Result<(), End> {
+        let mut sent = Ok(());
+        self.evaluator.memory().drain(&mut |key, value| {
+            if sent.is_ok() && outlet.is_full() {
+                sent = outlet.send(None);
+            }
+            outlet.out.push_entry(key, value);
+        });
+        sent
     }
 
     fn bind(&mut self, shape: &Arc<Shape>, meter: &mut MapperMeter) -> Result<(), Stop> {
@@ -200,17 +335,23 @@ impl Mapper {
         Ok(())
     }
 
-    /// Where the pipeline stands once everything mapped so far is published.
+    /// Where the pipeline stands once everything mapped so far is published; `batch` is mapped.
     fn progress(&mut self, batch: &Batch) -> Progress {
+        if let Some(open) = &mut self.open
+            && let Some(last) = open.last.take()
+        {
+            open.witness = witness(&self.shapes[last.shape.0 as usize], batch, &last);
+        }
+        self.progress_so_far()
+    }
+
+    fn progress_so_far(&self) -> Progress {
         let Some(position) = self.finished.clone() else {
             return Progress::Creating {
                 since: self.since.clone(),
             };
         };
-        let cursor = self.open.as_mut().and_then(|open| {
-            if let Some(last) = open.last.take() {
-                open.witness = witness(&self.shapes[last.shape.0 as usize], batch, &last);
-            }
+        let cursor = self.open.as_ref().and_then(|open| {
             (open.done > 0).then(|| Cursor {
                 transaction: open.transaction.position.to_string(),
                 skip: open.done,

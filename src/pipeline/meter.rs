@@ -191,6 +191,9 @@ impl CommitMeter {
     /// A batch went into the commit at hand.
     pub(super) fn written(&mut self, batch: &EncodedBatch) {
         for record in &batch.records {
+            if record.topic == TopicId::STATE {
+                continue;
+            }
             let counts = if record.topic == TopicId::QUARANTINE {
                 &mut self.quarantined
             } else {

@@ -184,7 +184,8 @@ where
         identity,
         max_record_bytes: plan.limits.max_record_bytes,
     };
-    let evaluator = Evaluator::new(Arc::clone(&plan.mapping), stamp);
+    let memory = Box::new(begin.memory);
+    let evaluator = Evaluator::with_memory(Arc::clone(&plan.mapping), stamp, memory);
     let channels = mapper::Channels {
         batches,
         emptied_batches: recycle,

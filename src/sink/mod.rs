@@ -132,6 +132,15 @@ pub trait Sink {
     /// another source than `source`.
     fn open(&mut self, source: &Identity) -> Result<Opened, SinkError>;
 
+    /// Hands over what the pipeline's rules remembered at the last checkpoint, every entry in the order of its
+    /// changes. A sink that keeps no checkpoint has nothing to tell.
+    ///
+    /// # Errors
+    /// See [`SinkError`].
+    fn remembered(&mut self, _each: &mut dyn FnMut(&[u8], Option<&[u8]>)) -> Result<(), SinkError> {
+        Ok(())
+    }
+
     /// Takes the batch's records into the current transaction. Returns as soon as they are queued; the
     /// batch may be recycled.
     ///

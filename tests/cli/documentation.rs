@@ -20,14 +20,31 @@ fn the_mapping_of_the_language_guide_compiles_and_its_cases_pass() {
     let pack = tempfile::tempdir().unwrap();
     std::fs::create_dir(pack.path().join("cases")).unwrap();
     let blocks = blocks("docs/mapping.md", "toml");
-    let [mapping, schema, shipped, lifecycle, returned] = &blocks[..] else {
-        panic!("docs/mapping.md shows a pack, a lifecycle and its case");
+    let [
+        mapping,
+        schema,
+        shipped,
+        lifecycle,
+        returned,
+        known,
+        replaced,
+    ] = &blocks[..]
+    else {
+        panic!("docs/mapping.md shows a pack, what is added to it, and their cases");
     };
+    let tables = "order = \"public.orders\"\n";
+    assert!(mapping.contains(tables), "{mapping}");
+    let mapping = mapping.replace(
+        tables,
+        &format!("{tables}customer = \"public.customers\"\n"),
+    );
+    let customers = "[customer]\nkey = [\"id\"]\n[customer.columns]\nid = \"text\"\ntier = \"text\"\nblocked = \"bool\"\n";
     for (file, text) in [
-        ("mapping.toml", &format!("{mapping}\n{lifecycle}")),
-        ("schema.toml", schema),
+        ("mapping.toml", &format!("{mapping}\n{lifecycle}\n{known}")),
+        ("schema.toml", &format!("{schema}\n{customers}")),
         ("cases/shipped.toml", shipped),
         ("cases/returned.toml", returned),
+        ("cases/replaced.toml", replaced),
     ] {
         std::fs::write(pack.path().join(file), text).unwrap();
     }
@@ -39,7 +56,7 @@ fn the_mapping_of_the_language_guide_compiles_and_its_cases_pass() {
         stderr(&output)
     );
     assert!(
-        stdout(&output).contains("2 passed, 0 failed"),
+        stdout(&output).contains("3 passed, 0 failed"),
         "{}",
         stdout(&output)
     );

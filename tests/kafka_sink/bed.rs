@@ -92,6 +92,7 @@ impl Bed {
                 topics: vec![topic(&format!("{unique}.events"), partitions)],
                 header_names: EVENT_HEADERS.map(str::to_owned).to_vec(),
                 mapping_hash: "0123abcd".to_owned(),
+                kept: None,
             },
             config: KafkaConfig {
                 pipeline: unique,

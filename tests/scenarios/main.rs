@@ -17,6 +17,7 @@ mod kills;
 mod legacy;
 mod operations;
 mod readme;
+mod remembering;
 mod rows;
 mod seats;
 mod servers;

@@ -214,6 +214,16 @@ impl Rig {
             .flatten())
     }
 
+    /// The first column of every row as text.
+    pub(crate) async fn column(&self, query: &str) -> Result<Vec<String>> {
+        let rows = self.client().await?.simple_query(query).await?;
+        let rows = rows.iter().filter_map(|message| match message {
+            tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+            _ => None,
+        });
+        Ok(rows.collect())
+    }
+
     /// Starts a daemon.
     pub(crate) async fn daemon(&self) -> Result<Daemon> {
         self.daemon_with(&[]).await

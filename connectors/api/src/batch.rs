@@ -223,6 +223,12 @@ impl fmt::Debug for Row<'_> {
 }
 
 impl<'a> Row<'a> {
+    /// A row whose cells are ranges of `bytes`.
+    #[must_use]
+    pub const fn new(bytes: &'a [u8], cells: &'a [CellRange]) -> Self {
+        Self { bytes, cells }
+    }
+
     /// The cell of column `index` of the change's shape.
     #[must_use]
     #[inline]

@@ -273,6 +273,8 @@ pub enum State {
     EventTooLarge,
     ReplayDiverged,
     StateStale,
+    /// Rules look up rows that were not kept so far.
+    MappingNeedsState,
     /// Something must be set up or corrected first; `check` names it.
     Invalid,
     /// A bad record under `on_error = "stop"`.
@@ -280,7 +282,7 @@ pub enum State {
 }
 
 impl State {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::WrongSource,
         Self::Gap,
         Self::SlotLost,
@@ -292,6 +294,7 @@ impl State {
         Self::EventTooLarge,
         Self::ReplayDiverged,
         Self::StateStale,
+        Self::MappingNeedsState,
         Self::Invalid,
         Self::BadRecord,
     ];
@@ -311,6 +314,7 @@ impl State {
             Self::EventTooLarge => "EVENT_TOO_LARGE",
             Self::ReplayDiverged => "REPLAY_DIVERGED",
             Self::StateStale => "STATE_STALE",
+            Self::MappingNeedsState => "MAPPING_NEEDS_STATE",
             Self::Invalid => "INVALID",
             Self::BadRecord => "BAD_RECORD",
         }

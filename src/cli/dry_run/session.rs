@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use rowbridge_api::{Batch, Change, Item, State};
+use rowbridge_api::{Batch, Item, State};
 
 use super::super::FAILED;
 use super::super::args::DryRunArgs;
@@ -101,6 +101,10 @@ impl<'m, W: Write> Session<'m, W> {
     /// The rules do not fit the source, or output fails.
     pub(super) fn batch(&mut self, batch: &Batch) -> anyhow::Result<Flow> {
         for item in &batch.items {
+            let explained = match self.explain {
+                Explain::Yes if self.replay.mapping().gathers() => self.explained(batch, item)?,
+                _ => Vec::new(),
+            };
             self.encoded.clear();
             if let Err(stop) = self.replay.item(batch, item, &mut self.encoded) {
                 if stop.state != State::BadRecord {
@@ -109,11 +113,12 @@ impl<'m, W: Write> Session<'m, W> {
                 self.stopped = Some(stop);
                 return Ok(Flow::Enough);
             }
-            let printed = match item {
-                Item::Change(change) => self.print_change(batch, change)?,
-                _ => Ok(Flow::More),
+            let explained = match (self.explain, explained.is_empty()) {
+                (Explain::Yes, true) => self.explained(batch, item)?,
+                _ => explained,
             };
-            match printed {
+            self.counts.changes += u64::from(matches!(item, Item::Change(_)));
+            match self.print(&explained) {
                 Ok(Flow::More) => {}
                 Ok(Flow::Enough) => return Ok(Flow::Enough),
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(Flow::Enough),
@@ -165,33 +170,36 @@ impl<'m, W: Write> Session<'m, W> {
         })
     }
 
-    /// Prints the events of the change that was just evaluated, and why where it is asked for. The outer
-    /// error is the evaluation's, the inner one the output's.
-    fn print_change(&mut self, batch: &Batch, change: &Change) -> anyhow::Result<io::Result<Flow>> {
-        self.counts.changes += 1;
-        let explained = match self.explain {
-            Explain::No => None,
-            Explain::Yes => {
-                let outcomes = self.replay.explain(batch, change).map_err(Refusal::from)?;
-                let explained = Explained {
-                    transaction: self.replay.transaction(),
-                    table: self.replay.table(change),
-                    change,
-                    outcomes: &outcomes,
-                };
-                // Standard output stays one object per event.
-                Some(match self.format {
-                    Format::Json => explained.text(self.mapping, Look::of(&io::stderr())),
-                    Format::People(look) => explained.text(self.mapping, look),
-                })
+    /// Why the rules do what they do with a change, in words; where the mapping gathers, with each change of the
+    /// transaction that is about to end.
+    fn explained(&mut self, batch: &Batch, item: &Item) -> anyhow::Result<Vec<String>> {
+        let explained = self.replay.explain(batch, item).map_err(Refusal::from)?;
+        // Standard output stays one object per event.
+        let look = match self.format {
+            Format::Json => Look::of(&io::stderr()),
+            Format::People(look) => look,
+        };
+        let texts = explained.iter().map(|(change, outcomes)| {
+            let explained = Explained {
+                transaction: self.replay.transaction(),
+                table: self.replay.table(change),
+                change,
+                outcomes,
+            };
+            explained.text(self.mapping, look)
+        });
+        Ok(texts.collect())
+    }
+
+    /// Prints the events that were just made, after the reasons where they were asked for.
+    fn print(&mut self, explained: &[String]) -> io::Result<Flow> {
+        for text in explained {
+            match self.format {
+                Format::Json => io::stderr().lock().write_all(text.as_bytes())?,
+                Format::People(_) => self.out.write_all(text.as_bytes())?,
             }
-        };
-        let told = match (explained, self.format) {
-            (None, _) => Ok(()),
-            (Some(text), Format::Json) => io::stderr().lock().write_all(text.as_bytes()),
-            (Some(text), Format::People(_)) => self.out.write_all(text.as_bytes()),
-        };
-        Ok(told.and_then(|()| self.print_events()))
+        }
+        self.print_events()
     }
 
     fn print_events(&mut self) -> io::Result<Flow> {

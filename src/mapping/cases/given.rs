@@ -88,6 +88,41 @@ fn parse_one(
     Some(Given { change, facts })
 }
 
+/// Reads the rows that were there before the changes.
+pub(super) fn parse_seeds(
+    seeds: Vec<Fields<'_>>,
+    tables: &Tables,
+    problems: &mut Vec<CaseProblem>,
+) -> Vec<RowChange> {
+    let seeds = seeds.into_iter();
+    seeds
+        .filter_map(|fields| parse_seed(fields, tables, problems))
+        .collect()
+}
+
+fn parse_seed(
+    mut fields: Fields<'_>,
+    tables: &Tables,
+    problems: &mut Vec<CaseProblem>,
+) -> Option<RowChange> {
+    let table = table(&mut fields, tables, problems);
+    if fields.take("row").is_none() {
+        problems.push(
+            CaseProblem::new(fields.span.clone(), "a seed has a `row`")
+                .hint("row = { flight_no = \"BA117\", gate = \"B32\" }"),
+        );
+    }
+    let row = fields.table("row", problems);
+    let row = row.and_then(|row| table.and_then(|table| cells(row, table, problems)));
+    fields.finish(problems);
+    Some(RowChange {
+        shape: Arc::clone(&table?.shape),
+        op: Op::Read,
+        before: None,
+        after: Some(row?),
+    })
+}
+
 fn op(fields: &mut Fields<'_>, problems: &mut Vec<CaseProblem>) -> Option<Op> {
     let span = fields.take("op").map_or(fields.span.clone(), Spanned::span);
     let word = fields.text("op", problems);

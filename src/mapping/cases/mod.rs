@@ -23,7 +23,7 @@ use std::sync::Arc;
 use rowbridge_api::{Batch, Identity};
 use toml::de::DeTable;
 
-use super::change_json::{BatchWriter, Replay, Tables};
+use super::change_json::{BatchWriter, Replay, RowChange, Tables, TransactionFacts};
 use super::{Mapping, SourceFile, Stamp, Stop};
 use crate::event::EncodedBatch;
 pub use difference::{Difference, Line, Side, Verdict};
@@ -42,6 +42,8 @@ pub struct Case {
     pub name: String,
     /// The file, as diagnostics show it.
     pub file: String,
+    /// Rows that were there before.
+    seeds: Vec<RowChange>,
     given: Vec<Given>,
     expected: Vec<ExpectedEvent>,
 }
@@ -82,13 +84,8 @@ impl Case {
         let mut fields = Fields::new(document.get_ref(), 0..0);
         let name = fields.text("name", &mut problems);
         let silent = fields.flag("silent", &mut problems);
-        for seed in fields.tables("seed", &mut problems) {
-            problems.push(
-                CaseProblem::new(seed.span, "[[seed]] is not supported yet").hint(
-                    "rows that exist before are for lookups, which come later; a lifecycle reads `before`",
-                ),
-            );
-        }
+        let seeds = fields.tables("seed", &mut problems);
+        let seeds = given::parse_seeds(seeds, tables, &mut problems);
         let given_tables = fields.tables("given", &mut problems);
         let given = given::parse(given_tables, tables, &mut problems);
         let expected = fields.tables("expect", &mut problems);
@@ -116,6 +113,7 @@ impl Case {
             Ok(Self {
                 name: name.unwrap_or_default(),
                 file: file.name.clone(),
+                seeds,
                 given,
                 expected,
             })
@@ -154,19 +152,29 @@ impl Case {
     }
 
     fn encoded(&self, mapping: &Arc<Mapping>, tables: &Tables) -> (EncodedBatch, Option<Stop>) {
-        let mut batch = Batch::default();
         let mut writer = BatchWriter::new(tables.len());
+        let mut before = Batch::default();
+        for seed in &self.seeds {
+            writer.change(seed, &TransactionFacts::default(), &mut before);
+        }
+        writer.commit(None, &mut before);
+        let mut batch = Batch::default();
         for given in &self.given {
             writer.change(&given.change, &given.facts, &mut batch);
         }
         writer.commit(None, &mut batch);
         let mut encoded = EncodedBatch::default();
-        let stopped = evaluate(mapping, &batch, &mut encoded).err();
+        let stopped = evaluate(mapping, &before, &batch, &mut encoded).err();
         (encoded, stopped)
     }
 }
 
-fn evaluate(mapping: &Arc<Mapping>, batch: &Batch, out: &mut EncodedBatch) -> Result<(), Stop> {
+fn evaluate(
+    mapping: &Arc<Mapping>,
+    before: &Batch,
+    batch: &Batch,
+    out: &mut EncodedBatch,
+) -> Result<(), Stop> {
     let stamp = Stamp {
         pipeline: mapping.name().to_owned(),
         identity: Identity {
@@ -176,6 +184,7 @@ fn evaluate(mapping: &Arc<Mapping>, batch: &Batch, out: &mut EncodedBatch) -> Re
         max_record_bytes: MAX_RECORD_BYTES,
     };
     let mut replay = Replay::new(Arc::clone(mapping), stamp);
+    replay.seed(before)?;
     batch
         .items
         .iter()

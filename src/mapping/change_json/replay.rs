@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rowbridge_api::{Batch, Change, Item, Shape, ShapeId, TableName, Transaction};
 
 use crate::event::EncodedBatch;
-use crate::mapping::{Evaluator, Mapping, RuleOutcome, Stamp, Stop};
+use crate::mapping::{Arrival, Evaluator, Mapping, RuleOutcome, Stamp, Stop};
 
 /// An evaluator and the transaction it is in.
 pub struct Replay {
@@ -28,7 +28,25 @@ impl Replay {
         }
     }
 
-    /// Takes the next item of `batch`, appending the events of a change to `out`.
+    /// Takes rows that were there before anything else: rules look them up, and they give no events.
+    ///
+    /// # Errors
+    /// As [`Replay::item`].
+    pub fn seed(&mut self, rows: &Batch) -> Result<(), Stop> {
+        for item in &rows.items {
+            match item {
+                Item::Change(row) => {
+                    let transaction = self.bound()?;
+                    self.evaluator.seed(rows, &transaction, row)?;
+                }
+                other => self.item(rows, other, &mut EncodedBatch::default())?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the next item of `batch`, appending to `out` the events of a change or, where the mapping gathers, of
+    /// the transaction that ends.
     ///
     /// # Errors
     /// A bad record under `on_error = "stop"`, or a shape that the rules do not fit.
@@ -40,28 +58,53 @@ impl Replay {
             }
             Item::Begin(transaction) => self.transaction = Some(transaction.clone()),
             Item::Change(change) => {
-                let transaction = self
-                    .transaction
-                    .as_ref()
-                    .expect("a source sends changes inside transactions");
-                for shape in self.unbound.drain(..) {
-                    self.evaluator.bind(&shape, &transaction.position)?;
+                let transaction = self.bound()?;
+                let evaluator = &mut self.evaluator;
+                if evaluator.mapping().gathers() {
+                    let arrival = Arrival::New { witness: 0 };
+                    evaluator.gather(batch, &transaction, change, arrival)?;
+                } else {
+                    evaluator.change(batch, &transaction, change, out)?;
                 }
-                self.evaluator.change(batch, transaction, change, out)?;
             }
-            Item::Commit(_) | Item::SnapshotEnd(_) => self.transaction = None,
+            Item::Commit(_) | Item::SnapshotEnd(_) => {
+                self.transaction = None;
+                self.evaluator.settle(usize::MAX, &mut None, out)?;
+            }
         }
         Ok(())
     }
 
-    /// What every rule of the change's table does with it; for the change that was taken last.
+    /// The transaction that is open, with every shape that arrived bound.
+    fn bound(&mut self) -> Result<Transaction, Stop> {
+        let transaction = self.transaction.clone();
+        let transaction = transaction.expect("a source sends changes inside transactions");
+        for shape in self.unbound.drain(..) {
+            self.evaluator.bind(&shape, &transaction.position)?;
+        }
+        Ok(transaction)
+    }
+
+    /// What every rule of a change's table does with it: of the change that was taken last, or, where the mapping
+    /// gathers, of each change of the transaction that is about to end.
     ///
     /// # Errors
     /// The change does not fit the shape it names.
-    pub fn explain(&self, batch: &Batch, change: &Change) -> Result<Vec<RuleOutcome>, Stop> {
-        match &self.transaction {
-            Some(transaction) => self.evaluator.explain(batch, transaction, change),
-            None => Ok(Vec::new()),
+    pub fn explain(
+        &mut self,
+        batch: &Batch,
+        item: &Item,
+    ) -> Result<Vec<(Change, Vec<RuleOutcome>)>, Stop> {
+        let Some(transaction) = &self.transaction else {
+            return Ok(Vec::new());
+        };
+        match item {
+            Item::Change(change) if !self.evaluator.mapping().gathers() => {
+                let outcomes = self.evaluator.explain(batch, transaction, change)?;
+                Ok(vec![(*change, outcomes)])
+            }
+            Item::Commit(_) | Item::SnapshotEnd(_) => self.evaluator.explain_gathered(),
+            _ => Ok(Vec::new()),
         }
     }
 
@@ -72,6 +115,11 @@ impl Replay {
         known
             .find(|(shape, _)| *shape == change.shape)
             .map(|(_, table)| table)
+    }
+
+    #[must_use]
+    pub fn mapping(&self) -> &Mapping {
+        self.evaluator.mapping()
     }
 
     /// The transaction that is open.

@@ -7,7 +7,8 @@ use rowbridge_api::{Kind, Op, OpSet};
 
 use super::lifecycle::{self, CompiledLifecycle, Lifecycles};
 use super::{
-    Known, ResolvedParam, ResolvedTable, find_topic, key, only, topic_names, unknown_table, value,
+    Known, ResolvedParam, ResolvedTable, find_topic, key, lookup, only, topic_names, transaction,
+    unknown_table, value,
 };
 use crate::event::{EVENT_HEADERS, HeaderId, TopicId};
 use crate::mapping::Topic;
@@ -15,13 +16,14 @@ use crate::mapping::diagnostic::{Diagnostic, Report, line_and_column, one_of};
 use crate::mapping::expression::column::{self, ColumnPath};
 use crate::mapping::expression::path::{Place, PlaceType};
 use crate::mapping::expression::template;
-use crate::mapping::expression::{Reads, Scope, condition};
+use crate::mapping::expression::{Reads, Rows, Scope, condition};
 use crate::mapping::file::MappingFile;
 use crate::mapping::file::event::{ChangedDecl, CheckDecl, Clauses, EventDecl};
 use crate::mapping::file::reader::Text;
+use crate::mapping::file::transaction::TransactionDecl;
 use crate::mapping::file::value::{FieldDecl, From};
 use crate::mapping::rule::{
-    Body, Changed, Check, Guard, HeaderValue, OwnHeader, RowImage, Rule, Side,
+    Body, Changed, Check, Guard, HeaderValue, Judges, Lookup, OwnHeader, RowImage, Rule, Side,
 };
 
 /// Every rule of the mapping, and what came up on the way.
@@ -29,10 +31,20 @@ pub(super) struct CompiledEvents {
     pub(super) rules: Vec<Rule>,
     /// What each rule reads.
     pub(super) reads: Vec<Reads>,
+    /// What rules of several rows read of each of them.
+    pub(super) part_reads: Vec<PartReads>,
     /// Per table: the places that `changed` watches.
     pub(super) watched: Vec<Vec<ColumnPath>>,
     pub(super) header_names: Vec<String>,
     pub(super) lifecycles: Vec<CompiledLifecycle>,
+}
+
+/// What an event of several rows reads of one of them.
+pub(super) struct PartReads {
+    pub(super) event_type: String,
+    pub(super) table: usize,
+    pub(super) ops: OpSet,
+    pub(super) reads: Reads,
 }
 
 pub(super) struct EventCompiler<'a> {
@@ -43,6 +55,8 @@ pub(super) struct EventCompiler<'a> {
     params: &'a BTreeMap<String, ResolvedParam>,
     lifecycles: Lifecycles<'a>,
     types: Vec<String>,
+    /// Event types that are taken back, where that is written.
+    reverted: Vec<Text>,
     compiled: CompiledEvents,
 }
 
@@ -62,9 +76,11 @@ impl<'a> EventCompiler<'a> {
             params,
             lifecycles: Lifecycles::read(report, text, file, tables, params),
             types: Vec::new(),
+            reverted: Vec::new(),
             compiled: CompiledEvents {
                 rules: Vec::new(),
                 reads: Vec::new(),
+                part_reads: Vec::new(),
                 watched: vec![Vec::new(); tables.len()],
                 header_names: EVENT_HEADERS
                     .iter()
@@ -77,12 +93,17 @@ impl<'a> EventCompiler<'a> {
 
     /// The rules, and the lifecycles that they declared transitions of.
     pub(super) fn finish(mut self) -> CompiledEvents {
+        self.mark_reverted();
         self.compiled.lifecycles = self.lifecycles.finish(self.compiled.rules.len());
         self.compiled
     }
 
     /// Compiles one event; a broken one is reported and left out.
     pub(super) fn event(&mut self, event: &'a EventDecl) {
+        if let Some(decl) = &event.joined {
+            self.joined(event, decl);
+            return;
+        }
         let Some(short) = &event.table else { return };
         let shorts: Vec<&str> = self
             .tables
@@ -114,11 +135,83 @@ impl<'a> EventCompiler<'a> {
             ops,
             image,
             reads: &reads,
+            others: &[],
+            rows: Rows::Own,
         };
-        let rule = self.rule(event, &clauses, number, &scope);
+        let (others, lookups) = lookup::compile(&scope, self.tables, &clauses.lookups, Vec::new());
+        let scope = Scope {
+            others: &others,
+            ..scope
+        };
+        let lookups = lookups.into_iter().collect::<Option<_>>();
+        let rule = self.rule(event, &clauses, number, &scope, lookups);
         if let Some(rule) = rule {
             self.compiled.rules.push(rule);
             self.compiled.reads.push(reads.into_inner());
+        }
+    }
+
+    /// Compiles an event of several rows.
+    fn joined(&mut self, event: &'a EventDecl, decl: &'a TransactionDecl) {
+        self.check_joined(event);
+        let Some(parts) = transaction::resolve(self.report, self.tables, decl) else {
+            return;
+        };
+        let reads = RefCell::new(Reads::default());
+        let others = transaction::others(&parts);
+        let Some(first) = others.first() else { return };
+        let scope = Scope {
+            report: self.report,
+            table: first.table,
+            ops: OpSet::default(),
+            image: RowImage::Current,
+            reads: &reads,
+            others: &others,
+            rows: Rows::OnlyParts,
+        };
+        let joining = transaction::compile(&scope, decl, &parts);
+        let number = first.number;
+        let (with_lookups, lookups) =
+            lookup::compile(&scope, self.tables, &event.clauses.lookups, others.clone());
+        let scope = Scope {
+            others: &with_lookups,
+            ..scope
+        };
+        let lookups = lookups.into_iter().collect::<Option<_>>();
+        let rule = self.rule(event, &event.clauses, number, &scope, lookups);
+        let (Some(mut rule), Some(joining)) = (rule, joining) else {
+            return;
+        };
+        rule.joining = Some(joining);
+        rule.judges = Judges::LookedUp;
+        let event_type = rule.event_type.clone();
+        self.compiled.rules.push(rule);
+        self.compiled.reads.push(reads.into_inner());
+        let part_reads = transaction::reads(&event_type, parts);
+        self.compiled.part_reads.extend(part_reads);
+    }
+
+    /// Reports what an event of several rows cannot have.
+    fn check_joined(&self, event: &EventDecl) {
+        let clauses = &event.clauses;
+        let only = clauses.only.as_ref().and_then(|only| only.first());
+        let on = clauses.on.as_ref().and_then(|on| on.first());
+        for (key, at) in [
+            ("table", event.table.as_ref().map(|text| text.at)),
+            ("on", on.map(|text| text.at)),
+            ("changed", clauses.changed.as_ref().map(|decl| decl.at)),
+            ("transition", event.transition.as_ref().map(|decl| decl.at)),
+            ("reverts", event.reverts.as_ref().map(|text| text.at)),
+            ("image", clauses.image.as_ref().map(|text| text.at)),
+            ("only", only.map(|(column, _)| column.at)),
+        ] {
+            if let Some(at) = at {
+                self.report.push(
+                    Diagnostic::error(at, format!("`{key}` in an event of several rows"))
+                        .label("of which of them?")
+                        .hint("leave it out; a part has `table`, `on` and `when`"),
+                );
+            }
         }
     }
 
@@ -128,6 +221,7 @@ impl<'a> EventCompiler<'a> {
         clauses: &Clauses,
         table: usize,
         scope: &Scope<'_>,
+        lookups: Option<Box<[Lookup]>>,
     ) -> Option<Rule> {
         let changed = clauses
             .changed
@@ -142,11 +236,21 @@ impl<'a> EventCompiler<'a> {
             .as_deref()
             .map(|list| only::compile(scope, self.params, list))
             .unwrap_or_default();
+        let reverts = event
+            .reverts
+            .as_ref()
+            .map(|reverted| self.reverted_type(scope, reverted));
+        let looked_up = || scope.reads.borrow().others.len();
+        let before_conditions = looked_up();
         let when = clauses
             .when
             .iter()
             .map(|when| guard(scope, when))
             .collect::<Vec<_>>();
+        let judges = match looked_up() > before_conditions {
+            true => Judges::LookedUp,
+            false => Judges::TheChange,
+        };
         let checks = clauses
             .checks
             .iter()
@@ -177,6 +281,11 @@ impl<'a> EventCompiler<'a> {
             image: scope.image,
             changed: all_or_none(changed)?,
             transition: all_or_none(transition)?,
+            reverts: all_or_none(reverts)?,
+            is_reverted: false,
+            joining: None,
+            lookups: lookups?,
+            judges,
             only: only.into_iter().collect::<Option<_>>()?,
             when: when.into_iter().collect::<Option<_>>()?,
             checks: checks.into_iter().collect::<Option<_>>()?,
@@ -200,16 +309,62 @@ impl<'a> EventCompiler<'a> {
         u16::try_from(number).unwrap_or(u16::MAX)
     }
 
+    /// The event type that is taken back; it may come further below.
+    fn reverted_type(&mut self, scope: &Scope<'_>, reverted: &Text) -> Option<String> {
+        if scope.table.key.is_empty() {
+            scope.error(
+                Diagnostic::error(reverted.at, "`reverts` in a table without a key")
+                    .label("of which entity the last event is meant, nobody knows")
+                    .hint(format!(
+                        "key = [\"id\"] in [{}] of schema.toml",
+                        scope.table.short
+                    )),
+            );
+            return None;
+        }
+        for slot in &scope.table.key {
+            scope.reads(*slot, Side::Row);
+        }
+        self.reverted.push(reverted.clone());
+        Some(reverted.value.clone())
+    }
+
+    /// Marks the events that others take back, and reports every `reverts` that names no event of its table.
+    fn mark_reverted(&mut self) {
+        let pairs: Vec<(usize, String)> = self
+            .compiled
+            .rules
+            .iter()
+            .filter_map(|rule| Some((rule.table, rule.reverts.clone()?)))
+            .collect();
+        for (table, reverted) in pairs {
+            let rules = &mut self.compiled.rules;
+            let names: Vec<String> = rules.iter().map(|rule| rule.event_type.clone()).collect();
+            let mut known = false;
+            for rule in rules.iter_mut() {
+                if rule.table == table && rule.event_type == reverted {
+                    rule.is_reverted = true;
+                    known = true;
+                }
+            }
+            let written = self.reverted.iter().find(|text| text.value == reverted);
+            if let Some(text) = written.filter(|_| !known) {
+                let names: Vec<&str> = names.iter().map(String::as_str).collect();
+                self.report.push(
+                    Diagnostic::error(
+                        text.at,
+                        format!("no event of this table has the type `{reverted}`"),
+                    )
+                    .label("is taken back here")
+                    .maybe_hint(one_of(&reverted, &names)),
+                );
+            }
+        }
+    }
+
     /// `on`; by default update alone with `changed`, what can be the transition where there is one, else insert,
     /// update and delete.
     fn ops(&self, event: &EventDecl, clauses: &Clauses) -> OpSet {
-        const WORDS: [(&str, Op); 5] = [
-            ("insert", Op::Insert),
-            ("update", Op::Update),
-            ("delete", Op::Delete),
-            ("read", Op::Read),
-            ("truncate", Op::Truncate),
-        ];
         let Some(on) = &clauses.on else {
             return match (&clauses.changed, &event.transition) {
                 (Some(_), _) => OpSet::default().with(Op::Update),
@@ -219,17 +374,11 @@ impl<'a> EventCompiler<'a> {
         };
         let mut ops = OpSet::default();
         for word in on {
-            match WORDS.iter().find(|(name, _)| *name == word.value) {
-                Some((_, op)) => {
-                    ops = ops.with(*op);
-                    if let Some(transition) = &event.transition {
-                        lifecycle::check_op(self.report, transition, *op);
-                    }
+            if let Some(op) = op_named(self.report, word) {
+                ops = ops.with(op);
+                if let Some(transition) = &event.transition {
+                    lifecycle::check_op(self.report, transition, op);
                 }
-                None => self.report.push(
-                    Diagnostic::error(word.at, format!("unknown operation `{}`", word.value))
-                        .maybe_hint(one_of(&word.value, &WORDS.map(|(name, _)| name))),
-                ),
             }
             if let Some(changed) = clauses.changed.as_ref().filter(|_| word.value != "update") {
                 self.report.push(
@@ -385,6 +534,25 @@ impl<'a> EventCompiler<'a> {
     }
 }
 
+/// The operation that a word of `on` means.
+pub(super) fn op_named(report: &Report, word: &Text) -> Option<Op> {
+    const WORDS: [(&str, Op); 5] = [
+        ("insert", Op::Insert),
+        ("update", Op::Update),
+        ("delete", Op::Delete),
+        ("read", Op::Read),
+        ("truncate", Op::Truncate),
+    ];
+    let found = WORDS.iter().find(|(name, _)| *name == word.value);
+    if found.is_none() {
+        report.push(
+            Diagnostic::error(word.at, format!("unknown operation `{}`", word.value))
+                .maybe_hint(one_of(&word.value, &WORDS.map(|(name, _)| name))),
+        );
+    }
+    found.map(|(_, op)| *op)
+}
+
 /// A clause that is absent is fine; one that is broken is not.
 #[expect(clippy::option_option, reason = "absent, broken, or there")]
 fn all_or_none<T>(clause: Option<Option<T>>) -> Option<Option<T>> {
@@ -394,7 +562,7 @@ fn all_or_none<T>(clause: Option<Option<T>>) -> Option<Option<T>> {
     }
 }
 
-fn guard(scope: &Scope<'_>, text: &Text) -> Option<Guard> {
+pub(super) fn guard(scope: &Scope<'_>, text: &Text) -> Option<Guard> {
     Some(Guard {
         condition: condition::compile(scope, text)?,
         text: one_line(&text.value),

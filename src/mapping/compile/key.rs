@@ -3,8 +3,8 @@
 use rowbridge_api::Op;
 
 use crate::mapping::diagnostic::{At, Diagnostic};
-use crate::mapping::expression::Scope;
 use crate::mapping::expression::template;
+use crate::mapping::expression::{Rows, Scope};
 use crate::mapping::file::event::{Clauses, EventDecl};
 use crate::mapping::file::reader::{Flag, Text};
 use crate::mapping::rule::{Key, Side};
@@ -25,6 +25,13 @@ pub(super) fn compile(
         Some(text) => of_row(scope, text),
         None if truncates => {
             scope.error(no_row_to_make_a_key_from(event.at));
+            None
+        }
+        None if scope.rows == Rows::OnlyParts => {
+            scope.error(
+                Diagnostic::error(event.at, "an event of several rows names its key itself")
+                    .hint("key = \"{$.new.row.pnr}\""),
+            );
             None
         }
         None => of_table(scope, event),

@@ -3,8 +3,10 @@
 mod event;
 mod key;
 mod lifecycle;
+mod lookup;
 mod needs;
 mod only;
+mod transaction;
 mod value;
 
 use std::collections::BTreeMap;
@@ -75,6 +77,13 @@ fn compile_files(pack: &Pack, report: &Report) -> Option<Mapping> {
     for (table, watched) in tables.iter_mut().zip(compiled.watched) {
         table.watched = watched;
     }
+    needs::keep(&mut tables, &compiled.reads);
+    for rule in compiled.rules.iter().filter(|rule| rule.is_reverted) {
+        let reverted = &mut tables[rule.table].reverted;
+        if !reverted.contains(&rule.event_type) {
+            reverted.push(rule.event_type.clone());
+        }
+    }
     let rules = compiled.rules.iter().map(|rule| rule.event_type.clone());
     let lifecycles = compiled.lifecycles.iter();
     let lifecycles = lifecycles.map(|compiled| compiled.lifecycle.rule.clone());
@@ -90,6 +99,10 @@ fn compile_files(pack: &Pack, report: &Report) -> Option<Mapping> {
         hash: hash(pack, &params),
         topics: file.topics.into_iter().map(|topic| topic.topic).collect(),
         header_names: compiled.header_names,
+        gathers: compiled
+            .rules
+            .iter()
+            .any(|rule| !rule.lookups.is_empty() || rule.joining.is_some()),
         rule_names,
         needs,
         tables,
@@ -189,11 +202,15 @@ fn resolve_table(report: &Report, decl: &TableDecl, schema: &[SchemaTable]) -> R
         ),
         columns,
         key: Vec::new(),
+        indexes: Vec::new(),
+        kept: None,
+        reverted: Vec::new(),
         watched: Vec::new(),
         lifecycles: Vec::new(),
     };
+    let named = decl.indexes.iter().flatten();
     let own: &[Text] = decl.key.as_deref().unwrap_or_default();
-    for part in own.iter().filter(|_| known == Known::Yes) {
+    for part in own.iter().chain(named).filter(|_| known == Known::Yes) {
         if table.slot(&part.value).is_none() {
             report.push(unknown_column(
                 part.at,
@@ -213,6 +230,11 @@ fn resolve_table(report: &Report, decl: &TableDecl, schema: &[SchemaTable]) -> R
         .iter()
         .filter_map(|part| table.slot(&part.value))
         .collect();
+    let slots = |columns: &Vec<Text>| {
+        let slots = columns.iter().map(|column| table.slot(&column.value));
+        slots.collect::<Option<Box<[u16]>>>()
+    };
+    table.indexes = decl.indexes.iter().filter_map(slots).collect();
     ResolvedTable { table, known }
 }
 

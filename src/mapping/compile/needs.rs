@@ -5,44 +5,97 @@ use rowbridge_api::{ColumnNeed, Op, OpSet, TableNeeds};
 use super::ResolvedTable;
 use super::event::CompiledEvents;
 use crate::mapping::expression::{BeforeRead, Reads};
-use crate::mapping::rule::Table;
+use crate::mapping::rule::{KeptColumns, Rule, Table};
 
 pub(super) fn of(tables: &[ResolvedTable], compiled: &CompiledEvents) -> Vec<TableNeeds> {
     tables
         .iter()
         .enumerate()
         .filter_map(|(number, table)| {
-            let readers = readers(number, compiled);
+            let readers = readers(number, &table.table, compiled);
             (!readers.is_empty()).then(|| of_table(&table.table, &readers))
         })
         .collect()
 }
 
-/// A rule or lifecycle of one table.
+/// Has the tables that rules look into kept: the columns that any of them reads.
+pub(super) fn keep(tables: &mut [Table], reads: &[Reads]) {
+    for (number, table) in tables.iter_mut().enumerate() {
+        let read = reads.iter().flat_map(|reads| &reads.others);
+        let read = read.filter(|(table, _)| *table == number);
+        let mut slots: Vec<u16> = read.map(|(_, slot)| *slot).collect();
+        if slots.is_empty() {
+            continue;
+        }
+        slots.extend(table.indexes.iter().flatten());
+        slots.sort_unstable();
+        slots.dedup();
+        table.kept = Some(KeptColumns(slots.into()));
+    }
+}
+
+/// A rule or lifecycle that reads one table.
 struct Reader<'a> {
     name: &'a str,
     ops: OpSet,
-    reads: &'a Reads,
+    /// Slot, and whether the before image is read.
+    columns: Vec<(u16, BeforeRead)>,
 }
 
-fn readers(table: usize, compiled: &CompiledEvents) -> Vec<Reader<'_>> {
+fn readers<'a>(number: usize, table: &Table, compiled: &'a CompiledEvents) -> Vec<Reader<'a>> {
     let rules = compiled.rules.iter().zip(&compiled.reads);
-    let rules = rules
-        .filter(|(rule, _)| rule.table == table)
-        .map(|(rule, reads)| Reader {
-            name: &rule.event_type,
-            ops: rule.ops,
-            reads,
-        });
+    let own = rules
+        .clone()
+        .filter(|(rule, _)| rule.table == number && rule.joining.is_none());
+    let own = own.map(|(rule, reads)| Reader {
+        name: &rule.event_type,
+        ops: match rule.is_reverted {
+            // The end of an entity is the end of what is remembered of it.
+            true => rule.ops.with(Op::Delete),
+            false => rule.ops,
+        },
+        columns: reads.columns.clone(),
+    });
     let lifecycles = compiled.lifecycles.iter();
     let lifecycles = lifecycles
-        .filter(|compiled| compiled.table == table)
+        .filter(|compiled| compiled.table == number)
         .map(|compiled| Reader {
             name: &compiled.lifecycle.rule,
             ops: [Op::Insert, Op::Update].into_iter().collect(),
-            reads: &compiled.reads,
+            columns: compiled.reads.columns.clone(),
         });
-    rules.chain(lifecycles).collect()
+    let lookups = rules.filter_map(|(rule, reads)| looking(number, table, rule, reads));
+    let parts = compiled.part_reads.iter();
+    let parts = parts
+        .filter(|part| part.table == number)
+        .map(|part| Reader {
+            name: &part.event_type,
+            ops: part.ops,
+            columns: part.reads.columns.clone(),
+        });
+    own.chain(lifecycles).chain(lookups).chain(parts).collect()
+}
+
+/// A rule as the reader of a table that it looks into: its rows are kept from the first one on, by their key.
+fn looking<'a>(number: usize, table: &Table, rule: &'a Rule, reads: &Reads) -> Option<Reader<'a>> {
+    let read = reads.others.iter().filter(|(table, _)| *table == number);
+    let slots: Vec<u16> = read.map(|(_, slot)| *slot).collect();
+    if slots.is_empty() {
+        return None;
+    }
+    let slots = slots
+        .into_iter()
+        .chain(table.indexes.iter().flatten().copied());
+    let with_before = |slot: u16| match table.key.contains(&slot) {
+        true => (slot, BeforeRead::Yes),
+        false => (slot, BeforeRead::No),
+    };
+    let all = [Op::Insert, Op::Update, Op::Delete, Op::Read, Op::Truncate];
+    Some(Reader {
+        name: &rule.event_type,
+        ops: all.into_iter().collect(),
+        columns: slots.map(with_before).collect(),
+    })
 }
 
 fn of_table(table: &Table, readers: &[Reader<'_>]) -> TableNeeds {
@@ -56,11 +109,7 @@ fn of_table(table: &Table, readers: &[Reader<'_>]) -> TableNeeds {
             rules: Vec::new(),
         };
         for reader in readers {
-            let of_column = reader
-                .reads
-                .columns
-                .iter()
-                .filter(|(read, _)| *read == slot);
+            let of_column = reader.columns.iter().filter(|(read, _)| *read == slot);
             let before = of_column
                 .clone()
                 .any(|(_, before)| *before == BeforeRead::Yes);

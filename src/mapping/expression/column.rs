@@ -1,7 +1,7 @@
 //! Columns: a bare name read in both images, dotted inside documents. Used by `changed`, `delta`, `only`.
 
 use super::path::{self, CellPath, Inner, Step};
-use super::{Scope, whole};
+use super::{Rows, Scope, whole};
 use crate::mapping::diagnostic::Diagnostic;
 use crate::mapping::file::reader::Text;
 use crate::mapping::rule::Side;
@@ -49,7 +49,8 @@ pub(in crate::mapping) fn compile(scope: &Scope<'_>, text: &Text) -> Option<Colu
         return None;
     }
     // A column whose own name has dots is taken whole.
-    if let Some(slot) = scope.table.slot(&text.value) {
+    let own = (scope.rows == Rows::Own).then(|| scope.table.slot(&text.value));
+    if let Some(slot) = own.flatten() {
         return Some(ColumnPath {
             slot,
             inner: Inner::Whole,

@@ -25,12 +25,45 @@ use super::file::reader::Text;
 use super::rule::{RowImage, Side, Table};
 
 /// Where an expression is compiled: the table it reads and the operations it runs on.
+#[derive(Clone, Copy)]
 pub(super) struct Scope<'a> {
     pub(super) report: &'a Report,
     pub(super) table: &'a Table,
     pub(super) ops: OpSet,
     pub(super) image: RowImage,
     pub(super) reads: &'a RefCell<Reads>,
+    /// Other rows that the expression may read, by their number.
+    pub(super) others: &'a [Other<'a>],
+    pub(super) rows: Rows,
+}
+
+/// Whether an expression is about one row, or only about parts of a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rows {
+    Own,
+    OnlyParts,
+}
+
+/// A row beside the change's own, under a name of its own.
+#[derive(Clone, Copy)]
+pub(super) struct Other<'a> {
+    pub(super) name: &'a str,
+    /// Number of its table in [`super::Mapping`].
+    pub(super) number: usize,
+    pub(super) table: &'a Table,
+    pub(super) kind: OtherKind<'a>,
+}
+
+/// Where another row comes from.
+#[derive(Clone, Copy)]
+pub(super) enum OtherKind<'a> {
+    /// It is looked up: one image, and every column of it is kept.
+    LookedUp,
+    /// It changed in the same transaction.
+    Part {
+        ops: OpSet,
+        reads: &'a RefCell<Reads>,
+    },
 }
 
 /// The columns that a rule reads.
@@ -38,6 +71,8 @@ pub(super) struct Scope<'a> {
 pub(super) struct Reads {
     /// Slot of the column, and whether its before image is read.
     pub(super) columns: Vec<(u16, BeforeRead)>,
+    /// Table and slot of the columns of other rows.
+    pub(super) others: Vec<(usize, u16)>,
 }
 
 /// Whether a column's before image is read.

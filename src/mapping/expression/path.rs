@@ -1,13 +1,15 @@
 //! Paths: `$.after.seat_no` compiled to an image, a column and what follows inside a document cell.
 
+use std::cell::RefCell;
+
 use jsonpath_rust::parser::model::{JpQuery, Segment, Selector, SingularQuerySegment};
-use rowbridge_api::{Kind, Type};
+use rowbridge_api::{Kind, OpSet, Type};
 
 use super::tokens::{PathPlace, scan_path};
-use super::{Scope, parse_path};
+use super::{Other, OtherKind, Reads, Rows, Scope, parse_path};
 use crate::mapping::diagnostic::{At, Diagnostic, one_of};
 use crate::mapping::file::reader::Text;
-use crate::mapping::rule::Side;
+use crate::mapping::rule::{RowImage, Side, Table};
 use crate::mapping::schema::unknown_column;
 
 /// Where a path leads.
@@ -17,6 +19,10 @@ pub(in crate::mapping) enum Place {
     /// A whole image; only its existence can be asked for.
     Image(Side),
     Fact(Fact),
+    /// A cell of another row, by the row's number.
+    Other(u16, CellPath),
+    /// The whole of another row; only its existence can be asked for.
+    OtherRow(u16),
 }
 
 /// What is known of a change beside its rows.
@@ -73,20 +79,33 @@ impl Place {
     /// What it gives.
     pub(in crate::mapping) fn ty(&self, scope: &Scope<'_>) -> PlaceType {
         match self {
-            Self::Cell(cell) => match cell.inner {
-                Inner::Whole => {
-                    PlaceType::Column(scope.table.columns[usize::from(cell.slot)].ty.clone())
-                }
-                Inner::Steps(_) => PlaceType::Document,
-                Inner::Query(_) => PlaceType::Nodes,
-            },
-            Self::Image(_) => PlaceType::Image,
+            Self::Cell(cell) => cell.ty(scope.table),
+            Self::Other(other, cell) => cell.ty(scope.others[usize::from(*other)].table),
+            Self::Image(_) | Self::OtherRow(_) => PlaceType::Image,
             Self::Fact(fact) => PlaceType::Column(fact.ty()),
         }
     }
 }
 
+impl CellPath {
+    fn ty(&self, table: &Table) -> PlaceType {
+        match self.inner {
+            Inner::Whole => PlaceType::Column(table.columns[usize::from(self.slot)].ty.clone()),
+            Inner::Steps(_) => PlaceType::Document,
+            Inner::Query(_) => PlaceType::Nodes,
+        }
+    }
+}
+
 impl Fact {
+    /// Whether it is the same for all rows of a transaction.
+    const fn is_of_transaction(self) -> bool {
+        matches!(
+            self,
+            Self::TxId | Self::TxTime | Self::SourceName | Self::SourcePosition
+        )
+    }
+
     pub(in crate::mapping) fn ty(self) -> Type {
         Type::parse(match self {
             Self::Op | Self::Table | Self::SourceName | Self::SourcePosition => "text",
@@ -183,8 +202,20 @@ pub(super) fn resolve(
         return None;
     };
     let second = names.get(1).copied().flatten();
-    if let Some(fact) = fact(first, second, segments.len()) {
+    let fact = fact(first, second, segments.len());
+    if let Some(fact) = fact.filter(|fact| scope.rows == Rows::Own || fact.is_of_transaction()) {
         return Some(Place::Fact(fact));
+    }
+    if let Some(other) = scope.others.iter().position(|other| other.name == first) {
+        return resolve_other(scope, other, &segments[1..], second, at);
+    }
+    if scope.rows == Rows::OnlyParts && !matches!(first, "tx" | "source") {
+        scope.error(no_row_of_its_own(
+            scope,
+            at(0),
+            segments.get(1).and_then(name_of),
+        ));
+        return None;
     }
     let side = match first {
         "before" => Side::Before,
@@ -206,6 +237,87 @@ pub(super) fn resolve(
     let inner = inner(scope, slot, &segments[2..], || at(2))?;
     scope.reads(slot, side);
     Some(Place::Cell(CellPath { side, slot, inner }))
+}
+
+/// Resolves what follows the name of another row.
+fn resolve_other(
+    scope: &Scope<'_>,
+    number: usize,
+    segments: &[Segment],
+    column: Option<&str>,
+    at: impl Fn(usize) -> At,
+) -> Option<Place> {
+    let other = scope.others[number];
+    let place = u16::try_from(number).ok()?;
+    if segments.is_empty() {
+        return Some(Place::OtherRow(place));
+    }
+    if let OtherKind::Part { ops, reads } = other.kind {
+        return resolve_part(scope, place, other, ops, reads, segments, at);
+    }
+    let there = Scope {
+        table: other.table,
+        others: &[],
+        rows: Rows::Own,
+        ..*scope
+    };
+    let slot = self::column(&there, other.name, column, at(1))?;
+    let inner = inner(&there, slot, &segments[1..], || at(2))?;
+    let mut reads = scope.reads.borrow_mut();
+    reads.others.push((other.number, slot));
+    let side = Side::Row;
+    Some(Place::Other(place, CellPath { side, slot, inner }))
+}
+
+/// Resolves what follows the name of a part: an image of it, then a column.
+fn resolve_part(
+    scope: &Scope<'_>,
+    number: u16,
+    other: Other<'_>,
+    ops: OpSet,
+    reads: &RefCell<Reads>,
+    segments: &[Segment],
+    at: impl Fn(usize) -> At,
+) -> Option<Place> {
+    let image = segments.first().and_then(name_of).unwrap_or_default();
+    let side = match image {
+        "before" => Side::Before,
+        "after" => Side::After,
+        "row" | "key" => Side::Row,
+        column => {
+            scope.error(
+                Diagnostic::error(
+                    at(1),
+                    format!("part `{}` has no image `{column}`", other.name),
+                )
+                .hint(format!("did you mean `$.{}.row.{column}`?", other.name)),
+            );
+            return None;
+        }
+    };
+    let there = Scope {
+        report: scope.report,
+        table: other.table,
+        ops,
+        image: RowImage::Current,
+        reads,
+        others: &[],
+        rows: Rows::Own,
+    };
+    let column = segments.get(1).and_then(name_of);
+    let slot = self::column(&there, image, column, at(2))?;
+    let inner = inner(&there, slot, &segments[2..], || at(3))?;
+    there.reads(slot, side);
+    Some(Place::Other(number, CellPath { side, slot, inner }))
+}
+
+/// A message for `$.row` and its like in an event of several rows.
+pub(super) fn no_row_of_its_own(scope: &Scope<'_>, at: At, column: Option<&str>) -> Diagnostic {
+    let first = scope.others.first().map_or("new", |other| other.name);
+    let column = column.unwrap_or("pnr");
+    Diagnostic::error(at, "an event of several rows has no row of its own")
+        .label("which of them?")
+        .hint(format!("name the part: `$.{first}.row.{column}`"))
 }
 
 /// The fact that a path of `length` segments means, where it is one.
@@ -255,7 +367,7 @@ fn misread(text: &Text, names: &[Option<&str>], place: &PathPlace) -> Option<usi
 }
 
 /// The parts of a change document.
-const PARTS: &[&str] = &[
+pub(in crate::mapping) const PARTS: &[&str] = &[
     "row", "before", "after", "key", "op", "table", "tx", "source",
 ];
 
@@ -264,10 +376,12 @@ fn unknown_part(scope: &Scope<'_>, at: At, part: &str) -> Diagnostic {
     if part == "item" {
         return Diagnostic::not_yet(at, "`each` with its `$.item`");
     }
+    let others = scope.others.iter().map(|other| other.name);
+    let known: Vec<&str> = PARTS.iter().copied().chain(others).collect();
     if scope.table.slot(part).is_some() {
         return error.hint(format!("did you mean `$.row.{part}`?"));
     }
-    error.maybe_hint(one_of(part, PARTS))
+    error.maybe_hint(one_of(part, &known))
 }
 
 fn unknown_fact(at: At, part: &str) -> Diagnostic {
@@ -282,6 +396,10 @@ fn unknown_fact(at: At, part: &str) -> Diagnostic {
 
 /// The slot of a column, or a diagnostic.
 pub(super) fn find_column(scope: &Scope<'_>, column: &str, at: At) -> Option<u16> {
+    if scope.rows == Rows::OnlyParts {
+        scope.error(no_row_of_its_own(scope, at, Some(column)));
+        return None;
+    }
     let slot = scope.table.slot(column);
     if slot.is_none() {
         scope.error(unknown_column(

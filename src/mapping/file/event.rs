@@ -1,7 +1,9 @@
 //! `[[event]]` and `[defaults.<table>]`, which share their keys.
 
 use super::lifecycle::TransitionDecl;
+use super::lookup::{LookupDecl, read_lookups};
 use super::reader::{Flag, Node, Table, Text};
+use super::transaction::TransactionDecl;
 use super::value::{FieldDecl, read_fields};
 use crate::mapping::diagnostic::{At, Diagnostic};
 
@@ -49,6 +51,7 @@ pub(in crate::mapping) struct Clauses {
     /// The place of the `data` key, where there is one.
     pub(in crate::mapping) data_at: Option<At>,
     pub(in crate::mapping) checks: Vec<CheckDecl>,
+    pub(in crate::mapping) lookups: Vec<LookupDecl>,
 }
 
 /// `[[event]]`.
@@ -59,6 +62,9 @@ pub(in crate::mapping) struct EventDecl {
     pub(in crate::mapping) doc: String,
     pub(in crate::mapping) table: Option<Text>,
     pub(in crate::mapping) transition: Option<TransitionDecl>,
+    /// The event type that this one takes back.
+    pub(in crate::mapping) reverts: Option<Text>,
+    pub(in crate::mapping) joined: Option<TransactionDecl>,
     pub(in crate::mapping) clauses: Clauses,
 }
 
@@ -83,6 +89,9 @@ pub(super) const EVENT_KEYS: &[&str] = &[
     "broadcast",
     "data",
     "check",
+    "lookup",
+    "reverts",
+    "transaction",
 ];
 /// The keys that defaults may have.
 pub(super) const DEFAULTS_KEYS: &[&str] = &[
@@ -101,9 +110,10 @@ pub(super) const DEFAULTS_KEYS: &[&str] = &[
     "broadcast",
     "data",
     "check",
+    "lookup",
 ];
 /// The keys of an event that this version knows by name only.
-pub(super) const LATER_KEYS: &[&str] = &["lookup", "each", "reverts", "transaction"];
+pub(super) const LATER_KEYS: &[&str] = &["each"];
 
 impl EventDecl {
     pub(super) fn read(table: &Table<'_>) -> Self {
@@ -132,6 +142,10 @@ impl EventDecl {
             transition: table
                 .get("transition")
                 .and_then(|node| TransitionDecl::read(&node)),
+            reverts: table.text("reverts"),
+            joined: table
+                .get("transaction")
+                .and_then(|node| TransactionDecl::read(&node)),
             clauses: Clauses::read(table),
         }
     }
@@ -165,6 +179,10 @@ impl Clauses {
                 .get("check")
                 .map(|node| read_checks(&node))
                 .unwrap_or_default(),
+            lookups: table
+                .table("lookup")
+                .map(|lookups| read_lookups(&lookups))
+                .unwrap_or_default(),
         }
     }
 
@@ -184,29 +202,25 @@ impl Clauses {
             broadcast: own.broadcast.or(self.broadcast),
             when: [self.when.as_slice(), &own.when].concat(),
             only: own.only.clone().or_else(|| self.only.clone()),
-            headers: merged(&self.headers, &own.headers),
-            data: merged(&self.data, &own.data),
+            headers: merged(&self.headers, &own.headers, |field| &field.name),
+            data: merged(&self.data, &own.data, |field| &field.name),
             data_at: own.data_at,
             checks: [self.checks.as_slice(), &own.checks].concat(),
+            lookups: merged(&self.lookups, &own.lookups, |lookup| &lookup.name),
         }
     }
 }
 
-fn merged(defaults: &[FieldDecl], own: &[FieldDecl]) -> Vec<FieldDecl> {
-    let named = |fields: &[FieldDecl], name: &str| {
-        fields
-            .iter()
-            .find(|field| field.name.value == name)
-            .cloned()
-    };
-    let overridden = defaults
-        .iter()
-        .map(|field| named(own, &field.name.value).unwrap_or_else(|| field.clone()));
-    let added = own
-        .iter()
-        .filter(|field| named(defaults, &field.name.value).is_none())
-        .cloned();
-    overridden.chain(added).collect()
+fn merged<T: Clone>(defaults: &[T], own: &[T], name: impl Fn(&T) -> &Text) -> Vec<T> {
+    let same = |one: &T, other: &T| name(one).value == name(other).value;
+    let overridden = defaults.iter().map(|default| {
+        let own = own.iter().find(|own| same(own, default));
+        own.unwrap_or(default).clone()
+    });
+    let is_new = |own: &&T| !defaults.iter().any(|default| same(own, default));
+    overridden
+        .chain(own.iter().filter(is_new).cloned())
+        .collect()
 }
 
 fn read_changed(node: &Node<'_>) -> Option<ChangedDecl> {

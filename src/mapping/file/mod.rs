@@ -5,8 +5,10 @@
 
 pub(super) mod event;
 pub(super) mod lifecycle;
+pub(super) mod lookup;
 pub(super) mod reader;
 mod tables;
+pub(super) mod transaction;
 pub(super) mod value;
 
 use toml::de::{DeTable, DeValue};

@@ -13,6 +13,8 @@ pub(in crate::mapping) struct TableDecl {
     pub(in crate::mapping) source: Option<(TableName, Text)>,
     /// The entity's key where the source declares none.
     pub(in crate::mapping) key: Option<Vec<Text>>,
+    /// Columns that find one row together, for lookups beside those by key.
+    pub(in crate::mapping) indexes: Vec<Vec<Text>>,
 }
 
 /// One `[topics.<name>]`.
@@ -33,7 +35,7 @@ pub(super) fn read_tables(table: &Table<'_>) -> Vec<TableDecl> {
 fn read_table(short: Text, node: &Node<'_>) -> TableDecl {
     let detailed = node.as_table();
     if let Some(detailed) = &detailed {
-        detailed.only_keys("a table", &["name", "key"], &["index"]);
+        detailed.only_keys("a table", &["name", "key", "index"], &[]);
         if !detailed.has("name") {
             node.report().push(
                 Diagnostic::error(
@@ -58,7 +60,10 @@ fn read_table(short: Text, node: &Node<'_>) -> TableDecl {
             None
         }
     };
-    let key = detailed.and_then(|detailed| detailed.get("key")?.texts());
+    let key = detailed
+        .as_ref()
+        .and_then(|detailed| detailed.get("key")?.texts());
+    let indexes = detailed.and_then(|detailed| read_indexes(&detailed.get("index")?));
     TableDecl {
         source: name.and_then(|name| {
             let parsed = parse_name(&name.value);
@@ -75,7 +80,17 @@ fn read_table(short: Text, node: &Node<'_>) -> TableDecl {
         }),
         short,
         key,
+        indexes: indexes.unwrap_or_default(),
     }
+}
+
+/// `index = [["flight_no", "departure_date"]]`
+fn read_indexes(node: &Node<'_>) -> Option<Vec<Vec<Text>>> {
+    let Some(indexes) = node.as_array() else {
+        node.expected("a list of lists of columns, such as [[\"flight_no\", \"departure_date\"]]");
+        return None;
+    };
+    indexes.map(|columns| columns.texts()).collect()
 }
 
 /// `schema.table` as they are in the catalogue, each in double quotes if that is clearer, as SQL would have it. Up to

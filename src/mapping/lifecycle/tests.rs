@@ -287,8 +287,8 @@ fn the_source_is_asked_for_the_state_before() {
 
 #[test]
 fn explanations_say_why_a_transition_fired_or_not() {
-    let bench = bench();
-    let explained = |before, after| {
+    let mut bench = bench();
+    let mut explained = |before, after| {
         let (before, after) = (status(before), status(after));
         let (batch, change, tx) = bench.change(Op::Update, Some(&before), Some(&after));
         let outcomes = bench.evaluator.explain(&batch, &tx, &change).unwrap();

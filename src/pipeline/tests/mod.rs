@@ -38,18 +38,36 @@ struct World {
     database: FakeDatabase,
     kafka: ModelKafka,
     faults: Faults,
+    story: Story,
     mapping: Arc<Mapping>,
+}
+
+/// What the mapping of a story has to know of the past.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Story {
+    Nothing,
+    /// Each account's rate, as of the commit, and the last event of each account.
+    Remembering,
 }
 
 impl World {
     fn new(faults: Faults) -> Self {
+        Self::of(Story::Nothing, faults)
+    }
+
+    fn of(story: Story, faults: Faults) -> Self {
         let database = FakeDatabase::new("fake/1");
         database.create_table(FakeTable::new(
             "account",
             &[("id", "int8"), ("ver", "int8")],
         ));
+        database.create_table(FakeTable::new("rate", &[("id", "int8"), ("ver", "int8")]));
         database.set_batch_items(4);
         for id in 1..=ACCOUNTS {
+            database.commit(vec![FakeChange::insert(
+                "rate",
+                &[Some(&id.to_string()), Some("0")],
+            )]);
             database.commit(vec![FakeChange::insert(
                 "account",
                 &[Some(&id.to_string()), Some("0")],
@@ -60,7 +78,8 @@ impl World {
             database,
             kafka,
             faults,
-            mapping: Arc::new(ledger()),
+            story,
+            mapping: Arc::new(ledger(story)),
         }
     }
 
@@ -125,12 +144,47 @@ impl World {
                 &[("ver", Some(&(number + 1).to_string()))],
             )
         };
-        self.database.commit(vec![update(0)]);
-        self.database.commit((1..=LARGE).map(update).collect());
-        self.database.idle();
-        self.database
-            .commit(vec![update(LARGE + 1), update(LARGE + 2)]);
-        self.database.commit(vec![update(LARGE + 3)])
+        let mut end = self.database.end();
+        for (number, updates) in TRANSACTIONS.into_iter().enumerate() {
+            let mut changes: Vec<_> = updates.map(update).collect();
+            let ver = (number + 1).to_string();
+            let (rate, at) = match number {
+                // Gone before anything is read of its transaction, and still found by all of it.
+                1 => (FakeChange::delete("rate", "2"), 0),
+                2 => (FakeChange::insert("rate", &[Some("2"), Some(&ver)]), 1),
+                // In the middle: what is read before it in its transaction sees it as well.
+                _ => {
+                    let rate = FakeChange::update("rate", "1", &[("ver", Some(&ver))]);
+                    (rate, changes.len() / 2)
+                }
+            };
+            changes.insert(at, rate);
+            end = self.database.commit(changes);
+            self.database.idle();
+        }
+        end
+    }
+
+    /// The data of every event after the first rows, in order.
+    fn expected(&self) -> Vec<String> {
+        let mut rates = [0; ACCOUNTS];
+        let mut expected = Vec::new();
+        for (number, updates) in TRANSACTIONS.into_iter().enumerate() {
+            match number {
+                1 => {}
+                2 => rates[1] = number + 1,
+                _ => rates[0] = number + 1,
+            }
+            for update in updates {
+                let (account, ver) = (update % ACCOUNTS, update + 1);
+                let rate = match self.story {
+                    Story::Nothing => String::new(),
+                    Story::Remembering => format!(",\"rate\":{}", rates[account]),
+                };
+                expected.push(format!("{{\"id\":{},\"ver\":{ver}{rate}}}", account + 1));
+            }
+        }
+        expected
     }
 
     fn plan(
@@ -170,15 +224,7 @@ impl World {
             .into_iter()
             .partition(|event| event.data.contains("\"ver\":0"));
         let fired = self.faults.fired();
-        let expected: Vec<_> = (0..=LARGE + 3)
-            .map(|number| {
-                format!(
-                    "{{\"id\":{},\"ver\":{}}}",
-                    1 + number % ACCOUNTS,
-                    number + 1
-                )
-            })
-            .collect();
+        let expected = self.expected();
         let published: Vec<_> = changes.iter().map(|event| event.data.clone()).collect();
         assert_eq!(published, expected, "after {fired:?}");
         let mut ids: Vec<_> = changes.iter().map(|event| &event.id).collect();
@@ -189,6 +235,9 @@ impl World {
             expected.len(),
             "event ids repeat after {fired:?}"
         );
+        if self.story == Story::Remembering {
+            self.verify_reverts(&reads, &changes);
+        }
         let mut keys: Vec<_> = reads.iter().map(|event| event.key.as_str()).collect();
         keys.sort_unstable();
         keys.dedup();
@@ -196,6 +245,28 @@ impl World {
         assert_eq!(self.database.ack_past_commit(), None, "after {fired:?}");
     }
 }
+
+impl World {
+    /// Every event takes back the last one of its account; the first one that of the row that existed.
+    fn verify_reverts(&self, reads: &[model_kafka::Event], changes: &[model_kafka::Event]) {
+        let mut last = std::collections::BTreeMap::new();
+        for read in reads {
+            last.insert(read.key.clone(), read.id.clone());
+        }
+        for change in changes {
+            let reverted = last.insert(change.key.clone(), change.id.clone());
+            assert_eq!(change.reverts, reverted, "after {:?}", self.faults.fired());
+        }
+    }
+}
+
+/// The updates of each transaction of the story.
+const TRANSACTIONS: [std::ops::Range<usize>; 4] = [
+    0..1,
+    1..LARGE + 1,
+    LARGE + 1..LARGE + 3,
+    LARGE + 3..LARGE + 4,
+];
 
 /// How a process ended.
 enum Ended {
@@ -211,7 +282,22 @@ where
     run(&mut database.source(), &plan).await
 }
 
-fn ledger() -> Mapping {
+/// What is written of an event beside `id` and `ver`, and what else is in the mapping.
+const REMEMBERING: &str = r#"rate = "$.rate.ver"
+[event.lookup.rate]
+table = "rate"
+where = { id = "$.row.id" }
+"#;
+
+fn ledger(story: Story) -> Mapping {
+    let (tables, reverts, rest) = match story {
+        Story::Nothing => ("", "", ""),
+        Story::Remembering => (
+            "rate = \"public.rate\"",
+            "reverts = \"AccountSeen\"",
+            REMEMBERING,
+        ),
+    };
     let file = |name: &str, text: &str| SourceFile {
         name: name.to_owned(),
         text: text.to_owned(),
@@ -219,12 +305,14 @@ fn ledger() -> Mapping {
     let pack = Pack {
         mapping: file(
             "mapping.toml",
-            r#"
+            &format!(
+                r#"
 [mapping]
 name = "ledger"
 version = 1
 [tables]
 account = "public.account"
+{tables}
 [topics.accounts]
 name = "accounts"
 [[event]]
@@ -232,14 +320,17 @@ type = "AccountSeen"
 table = "account"
 topic = "accounts"
 on = ["read", "insert", "update"]
+{reverts}
 [event.data]
 id = "$.row.id"
 ver = "$.row.ver"
-"#,
+{rest}"#
+            ),
         ),
         schema: file(
             "schema.toml",
-            "[account]\nkey = [\"id\"]\n[account.columns]\nid = \"int8\"\nver = \"int8\"\n",
+            "[account]\nkey = [\"id\"]\n[account.columns]\nid = \"int8\"\nver = \"int8\"\n\
+             [rate]\nkey = [\"id\"]\n[rate.columns]\nid = \"int8\"\nver = \"int8\"\n",
         ),
         params: toml::Table::new(),
     };
@@ -258,15 +349,23 @@ fn block_on(story: impl Future<Output = ()>) {
 
 #[test]
 fn an_undisturbed_run_publishes_everything_once() {
-    block_on(async { World::new(Faults::default()).tell_the_story().await });
+    for story in [Story::Nothing, Story::Remembering] {
+        block_on(async { World::of(story, Faults::default()).tell_the_story().await });
+    }
 }
 
-/// Breaks the story at step 1, 2, 3, ... until a run is over before its break comes.
+/// Breaks each story at step 1, 2, 3, ... until a run is over before its break comes.
 fn at_every_step(make: impl Fn(u64) -> Vec<(u64, Fault)>) {
+    for story in [Story::Nothing, Story::Remembering] {
+        at_every_step_of(story, &make);
+    }
+}
+
+fn at_every_step_of(story: Story, make: &impl Fn(u64) -> Vec<(u64, Fault)>) {
     block_on(async {
         for step in 1..MOST_STEPS {
             let faults = Faults::at(&make(step)).with_coin(step);
-            let world = World::new(faults.clone());
+            let world = World::of(story, faults.clone());
             world.tell_the_story().await;
             if faults.fired().is_empty() {
                 assert!(step > 10, "the story has more than {step} steps");
@@ -314,10 +413,12 @@ fn an_open_outcome_followed_by_a_crash() {
 #[test]
 fn the_source_breaks_after_every_message() {
     block_on(async {
-        for messages in 1..60 {
-            let world = World::new(Faults::default());
-            world.database.fail_after(messages);
-            world.tell_the_story().await;
+        for story in [Story::Nothing, Story::Remembering] {
+            for messages in 1..60 {
+                let world = World::of(story, Faults::default());
+                world.database.fail_after(messages);
+                world.tell_the_story().await;
+            }
         }
     });
 }
@@ -325,10 +426,12 @@ fn the_source_breaks_after_every_message() {
 #[test]
 fn the_source_and_the_sink_break_in_the_same_run() {
     block_on(async {
-        for at in 1..40 {
-            let world = World::new(Faults::at(&[(at, Fault::Crash)]));
-            world.database.fail_after(at);
-            world.tell_the_story().await;
+        for story in [Story::Nothing, Story::Remembering] {
+            for at in 1..40 {
+                let world = World::of(story, Faults::at(&[(at, Fault::Crash)]));
+                world.database.fail_after(at);
+                world.tell_the_story().await;
+            }
         }
     });
 }

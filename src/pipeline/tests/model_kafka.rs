@@ -7,7 +7,7 @@ use rowbridge_api::Identity;
 use rowbridge_api::testkit::fake::FakeDatabase;
 
 use super::faults::{Fault, Faults};
-use crate::event::EncodedBatch;
+use crate::event::{EVENT_HEADERS, EncodedBatch, TopicId};
 use crate::sink::{Checkpoint, Opened, Progress, Sink, SinkError};
 
 /// One committed event, reduced to what the tests compare.
@@ -16,15 +16,29 @@ pub(super) struct Event {
     pub(super) id: String,
     pub(super) key: String,
     pub(super) data: String,
+    /// The event that it takes back.
+    pub(super) reverts: Option<String>,
 }
 
 #[derive(Default)]
 struct Log {
     epoch: u64,
     events: Vec<Event>,
+    /// What the rules remember: entries since the existing rows were last begun to be read.
+    state: Vec<Entry>,
     checkpoint: Option<Checkpoint>,
     /// A transaction whose EndTxn is on its way and whose producer stopped waiting.
-    on_its_way: Option<(Vec<Event>, Checkpoint)>,
+    on_its_way: Option<(Written, Checkpoint)>,
+}
+
+/// A key, and what is remembered under it from now on.
+type Entry = (Vec<u8>, Option<Vec<u8>>);
+
+/// What a transaction makes visible.
+#[derive(Default)]
+struct Written {
+    events: Vec<Event>,
+    state: Vec<Entry>,
 }
 
 /// The broker; survives every crash of the pipeline.
@@ -57,11 +71,12 @@ impl ModelKafka {
     }
 
     /// A transaction lands: events and checkpoint become visible together.
-    fn append(&self, log: &mut Log, events: Vec<Event>, checkpoint: Checkpoint) {
+    fn append(&self, log: &mut Log, written: Written, checkpoint: Checkpoint) {
         if let Progress::At { position, .. } = &checkpoint.progress {
             self.database.consumer_committed(position.clone());
         }
-        log.events.extend(events);
+        log.events.extend(written.events);
+        log.state.extend(written.state);
         log.checkpoint = Some(checkpoint);
     }
 
@@ -71,7 +86,7 @@ impl ModelKafka {
             faults: faults.clone(),
             epoch: 0,
             source: None,
-            written: Vec::new(),
+            written: Written::default(),
         }
     }
 }
@@ -81,7 +96,7 @@ pub(super) struct ModelSink {
     faults: Faults,
     epoch: u64,
     source: Option<Identity>,
-    written: Vec<Event>,
+    written: Written,
 }
 
 impl Sink for ModelSink {
@@ -90,10 +105,14 @@ impl Sink for ModelSink {
         let mut log = self.kafka.log.lock().unwrap();
         log.epoch += 1;
         // Initialising the transactional id settles what was open: it landed, or it never will.
-        if let Some((events, checkpoint)) = log.on_its_way.take()
+        if let Some((written, checkpoint)) = log.on_its_way.take()
             && self.faults.coin()
         {
-            self.kafka.append(&mut log, events, checkpoint);
+            self.kafka.append(&mut log, written, checkpoint);
+        }
+        let progress = log.checkpoint.as_ref().map(|last| &last.progress);
+        if !matches!(progress, Some(Progress::At { .. })) {
+            log.state.clear();
         }
         self.epoch = log.epoch;
         self.source = Some(source.clone());
@@ -102,8 +121,20 @@ impl Sink for ModelSink {
 
     fn write(&mut self, batch: &EncodedBatch) -> Result<(), SinkError> {
         self.fail("write")?;
-        self.written
-            .extend(batch.records.iter().map(|record| event(batch, record)));
+        for record in &batch.records {
+            match record.topic {
+                TopicId::STATE => self.written.state.push(entry(batch, record)),
+                _ => self.written.events.push(event(batch, record)),
+            }
+        }
+        Ok(())
+    }
+
+    fn remembered(&mut self, each: &mut dyn FnMut(&[u8], Option<&[u8]>)) -> Result<(), SinkError> {
+        self.fail("remembered")?;
+        for (key, value) in &self.kafka.log.lock().unwrap().state {
+            each(key, value.as_deref());
+        }
         Ok(())
     }
 
@@ -115,7 +146,7 @@ impl Sink for ModelSink {
             mapping_hash: String::new(),
             partitions_of_topics: std::collections::BTreeMap::new(),
         };
-        let events = std::mem::take(&mut self.written);
+        let written = std::mem::take(&mut self.written);
         let mut log = self.kafka.log.lock().unwrap();
         if self.epoch != log.epoch {
             return Err(SinkError::Fenced {
@@ -126,20 +157,20 @@ impl Sink for ModelSink {
         log.on_its_way = None;
         match self.faults.at_commit() {
             Some(Fault::OutcomeOpen) => {
-                log.on_its_way = Some((events, checkpoint));
+                log.on_its_way = Some((written, checkpoint));
                 return Err(SinkError::Ambiguous {
                     problem: "EndTxn was not answered".to_owned(),
                 });
             }
             Some(Fault::OutcomeOpenThoughDone) => {
-                self.kafka.append(&mut log, events, checkpoint);
+                self.kafka.append(&mut log, written, checkpoint);
                 return Err(SinkError::Ambiguous {
                     problem: "EndTxn was not answered".to_owned(),
                 });
             }
             Some(Fault::Error | Fault::Crash) | None => {}
         }
-        self.kafka.append(&mut log, events, checkpoint);
+        self.kafka.append(&mut log, written, checkpoint);
         drop(log);
         self.fail("after commit").map_err(|_| SinkError::Ambiguous {
             problem: "the answer was lost".to_owned(),
@@ -155,15 +186,28 @@ impl ModelSink {
     }
 }
 
+fn entry(batch: &EncodedBatch, record: &crate::event::Record) -> Entry {
+    let bytes = |span| batch.bytes(span).to_vec();
+    (
+        record.key.map(bytes).unwrap_or_default(),
+        record.value.map(bytes),
+    )
+}
+
 fn event(batch: &EncodedBatch, record: &crate::event::Record) -> Event {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-    let id = batch
-        .headers_of(record)
-        .find(|(name, _)| name.0 == 1)
-        .map(|(_, id)| text(id))
-        .unwrap();
+    let header = |number: u16| {
+        let mut headers = batch.headers_of(record);
+        let found = headers.find(|(name, _)| name.0 == number);
+        found.map(|(_, value)| text(value))
+    };
+    let number = |wanted: &str| {
+        let number = EVENT_HEADERS.iter().position(|name| *name == wanted);
+        u16::try_from(number.unwrap()).unwrap()
+    };
     Event {
-        id,
+        id: header(number("ce_id")).unwrap(),
+        reverts: header(number("ce_reverts")),
         key: record
             .key
             .map(|key| text(batch.bytes(key)))

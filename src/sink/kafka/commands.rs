@@ -46,9 +46,10 @@ impl<'a> Commands<'a> {
         )
     }
 
-    /// Lets us do with `topic` what a pipeline does: only the position is read back.
+    /// Lets us do with `topic` what a pipeline does: only the position and the state are read back.
     pub(super) fn allow_topic(&self, topic: &str) -> String {
-        let operations: &[&str] = match topic == self.config.position_topic() {
+        let is_read = topic == self.config.position_topic() || topic == self.config.state_topic();
+        let operations: &[&str] = match is_read {
             true => &["Write", "Read", "Describe", "DescribeConfigs"],
             false => &["Write", "Describe", "DescribeConfigs"],
         };

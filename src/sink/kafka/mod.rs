@@ -7,6 +7,7 @@
 //! - [`properties`]: librdkafka's properties, the user's and ours
 //! - `producer`: one transactional producer; `turns`: the two of them that take turns
 //! - [`position`]: the position record and the client that reads it back
+//! - `state`: what rules remember, read back from its changelog
 //! - `topics`: what topics should be; creating and comparing them
 //! - `check`: rights and settings, without writing anything
 //! - [`operator`]: what people do by hand: show or set the position, delete topics
@@ -24,6 +25,7 @@ pub mod operator;
 pub mod position;
 mod producer;
 pub mod properties;
+mod state;
 mod topics;
 mod turns;
 mod verdict;
@@ -37,12 +39,12 @@ use jiff::Timestamp;
 use rowbridge_api::{Finding, Identity, State};
 
 pub use self::admission::LetIn;
-use self::position::{PositionRecord, Reader, Recorded};
+use self::position::{PositionRecord, Reader, Recorded, StateRecord};
 use self::producer::Names;
 use self::properties::Properties;
 use self::turns::Turns;
 use crate::event::EncodedBatch;
-use crate::mapping::{Mapping, Topic};
+use crate::mapping::{Kept, Mapping, Topic};
 use crate::sink::{Checkpoint, Committed, LastCommit, Opened, Progress, Sink, SinkError};
 
 /// Where a pipeline publishes.
@@ -118,8 +120,18 @@ impl KafkaConfig {
         [first, second]
     }
 
-    fn topics_of_its_own(&self) -> [String; 2] {
-        [self.position_topic(), self.quarantine_topic()]
+    /// `rowbridge.<pipeline>.state`.
+    #[must_use]
+    pub fn state_topic(&self) -> String {
+        format!("rowbridge.{}.state", self.pipeline)
+    }
+
+    fn topics_of_its_own(&self) -> [String; 3] {
+        [
+            self.position_topic(),
+            self.quarantine_topic(),
+            self.state_topic(),
+        ]
     }
 }
 
@@ -132,6 +144,8 @@ pub struct Published {
     pub header_names: Vec<String>,
     /// [`Mapping::hash`].
     pub mapping_hash: String,
+    /// [`Mapping::kept`].
+    pub kept: Option<Kept>,
 }
 
 impl Published {
@@ -141,6 +155,7 @@ impl Published {
             topics: mapping.topics().to_vec(),
             header_names: mapping.header_names().to_vec(),
             mapping_hash: mapping.hash().to_owned(),
+            kept: mapping.kept(),
         }
     }
 
@@ -151,6 +166,7 @@ impl Published {
             topics: Vec::new(),
             header_names: Vec::new(),
             mapping_hash: String::new(),
+            kept: None,
         }
     }
 
@@ -159,6 +175,7 @@ impl Published {
             self.topics.iter().map(|topic| topic.name.clone()),
             config.quarantine_topic(),
             config.position_topic(),
+            self.kept.as_ref().map(|_| config.state_topic()),
             &self.header_names,
         )
     }
@@ -180,6 +197,8 @@ struct Life {
     source: Identity,
     kafka_cluster: String,
     partitions_of_topics: BTreeMap<String, u32>,
+    /// From where what rules remember is recorded, and what that is.
+    state: Option<StateRecord>,
 }
 
 impl KafkaSink {
@@ -213,7 +232,12 @@ impl KafkaSink {
         // Only now nobody else writes: what was read before may be old, or another's.
         let recorded = reader.position()?;
         compare(config, &reader, recorded.as_ref(), source, &kafka_cluster)?;
+        let state = match &self.published.kept {
+            Some(kept) => Some(state::of(&reader, recorded.as_ref(), kept)?),
+            None => None,
+        };
         let life = Life {
+            state,
             transactions,
             source: source.clone(),
             kafka_cluster,
@@ -265,6 +289,14 @@ impl Sink for KafkaSink {
         })
     }
 
+    fn remembered(&mut self, each: &mut dyn FnMut(&[u8], Option<&[u8]>)) -> Result<(), SinkError> {
+        let life = self.life.as_ref().ok_or_else(not_open)?;
+        match &life.state {
+            Some(state) => state::read(&self.config, state, each),
+            None => Ok(()),
+        }
+    }
+
     fn write(&mut self, batch: &EncodedBatch) -> Result<(), SinkError> {
         let life = self.life.as_mut().ok_or_else(not_open)?;
         life.transactions.write(batch, Timestamp::now())
@@ -282,6 +314,7 @@ impl Sink for KafkaSink {
         let written_at = RecordedTime(now).to_string();
         let record = PositionRecord::new(
             &checkpoint,
+            life.state.clone(),
             &life.kafka_cluster,
             written_at,
             &self.config.instance,

@@ -58,6 +58,8 @@ pub fn set_position(
     let now = Timestamp::now();
     let record = PositionRecord::new(
         &checkpoint,
+        // What rules remember belongs to the position that was.
+        None,
         &kafka_cluster,
         RecordedTime(now).to_string(),
         &config.instance,
@@ -66,7 +68,7 @@ pub fn set_position(
     Ok(before)
 }
 
-/// Deletes the position and quarantine topics, after which the pipeline is unknown to Kafka. The topics of
+/// Deletes the position, quarantine and state topics, after which the pipeline is unknown to Kafka. The topics of
 /// its events stay. Returns the names of those that existed.
 ///
 /// # Errors

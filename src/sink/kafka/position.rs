@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::alarms::Alarms;
 use super::verdict::{self, Right};
 use super::{KafkaConfig, admission, properties};
+use crate::mapping::Kept;
 use crate::sink::{Checkpoint, Cursor, Progress, SinkError};
 
 /// The record's key.
@@ -50,9 +51,21 @@ pub struct PositionRecord {
     pub kafka_cluster: String,
     /// When it was written, RFC 3339.
     pub written_at: String,
+    /// What rules remember beside it; nothing if they remember nothing, or if nobody knows what they should.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) remembered: Option<StateRecord>,
     /// The process that wrote it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instance: Option<String>,
+}
+
+/// Where the state topic holds what rules remember at a position.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct StateRecord {
+    /// The first offset that counts: what is before belongs to an earlier beginning.
+    pub(super) since: i64,
+    /// The columns that are there of every row of these tables.
+    pub(super) kept: Kept,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,9 +86,9 @@ enum RecordError {
 
 impl PositionRecord {
     /// The record for `checkpoint` in the cluster with this id.
-    #[must_use]
-    pub fn new(
+    pub(super) fn new(
         checkpoint: &Checkpoint,
+        remembered: Option<StateRecord>,
         kafka_cluster: &str,
         written_at: String,
         instance: &str,
@@ -102,6 +115,7 @@ impl PositionRecord {
             partitions_of_topics: checkpoint.partitions_of_topics.clone(),
             kafka_cluster: kafka_cluster.to_owned(),
             written_at,
+            remembered,
             instance: Some(instance.to_owned()),
         }
     }
@@ -177,6 +191,10 @@ impl<'a> Reader<'a> {
         Ok(Self { consumer, config })
     }
 
+    pub(super) const fn config(&self) -> &KafkaConfig {
+        self.config
+    }
+
     /// The cluster's id; waits until a broker answers.
     pub(super) fn cluster_id(&self) -> Result<String, SinkError> {
         let deadline = Instant::now() + self.config.limits.open_timeout();
@@ -245,8 +263,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// First offset and end of the position topic; waits for a leader while one is being elected.
-    fn watermarks(&self, topic: &str) -> Result<(i64, i64), SinkError> {
+    /// First offset and end of a topic of one partition; waits for a leader while one is being elected.
+    pub(super) fn watermarks(&self, topic: &str) -> Result<(i64, i64), SinkError> {
         use RDKafkaErrorCode as Code;
         let limit = self.config.limits.open_timeout();
         let deadline = Instant::now() + limit;
@@ -275,23 +293,43 @@ impl<'a> Reader<'a> {
 
     /// The value of the last record with the position's key from offset `start` to the end.
     fn last_value(&self, topic: &str, start: i64) -> Result<Option<Vec<u8>>, SinkError> {
+        let mut last = None;
+        self.each(topic, start, &mut |key, value| {
+            if key == KEY {
+                last = value.map(<[u8]>::to_vec);
+            }
+        })?;
+        Ok(last)
+    }
+
+    /// Key and value of every committed record with a key of a topic of one partition, from offset `start` to the end.
+    pub(super) fn each(
+        &self,
+        topic: &str,
+        start: i64,
+        each: &mut dyn FnMut(&[u8], Option<&[u8]>),
+    ) -> Result<(), SinkError> {
         let what = format!("reading topic {topic}");
         let mut assignment = TopicPartitionList::new();
         assignment
             .add_partition_offset(topic, PARTITION, Offset::Offset(start))
             .and_then(|()| self.consumer.assign(&assignment))
             .map_err(|error| self.failed(&what, &error))?;
-        let deadline = Instant::now() + self.config.limits.open_timeout();
-        let mut last = None;
+        let limit = self.config.limits.open_timeout();
+        let mut deadline = Instant::now() + limit;
         while Instant::now() < deadline {
             match self.consumer.poll(POLL) {
                 None => {}
-                Some(Ok(record)) if record.key() == Some(KEY) => {
-                    last = record.payload().map(<[u8]>::to_vec);
+                Some(Ok(record)) => {
+                    if let Some(key) = record.key() {
+                        each(key, record.payload());
+                    }
+                    // As long as records come, it gets there.
+                    deadline = Instant::now() + limit;
+                    continue;
                 }
-                Some(Ok(_)) => {}
-                Some(Err(KafkaError::PartitionEOF(_))) => return Ok(last),
-                Some(Err(error)) => self.tolerate(&what, &error)?,
+                Some(Err(KafkaError::PartitionEOF(_))) => return Ok(()),
+                Some(Err(error)) => self.tolerate(topic, &what, &error)?,
             }
             self.admitted()?;
         }
@@ -316,12 +354,11 @@ impl<'a> Reader<'a> {
     }
 
     /// An error that the consumer polled up: passing ones are retried by librdkafka until the deadline.
-    fn tolerate(&self, what: &str, error: &KafkaError) -> Result<(), SinkError> {
+    fn tolerate(&self, topic: &str, what: &str, error: &KafkaError) -> Result<(), SinkError> {
         use RDKafkaErrorCode as Code;
         match error.rdkafka_error_code() {
             Some(code @ Code::TopicAuthorizationFailed) => {
-                let topic = self.config.position_topic();
-                Err(verdict::of_topic(self.config, Right::Read, code, &topic))
+                Err(verdict::of_topic(self.config, Right::Read, code, topic))
             }
             Some(Code::UnknownTopicOrPartition | Code::UnknownPartition | Code::UnknownTopic) => {
                 Err(self.failed(what, error))
@@ -405,7 +442,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_recorded_is_read_back(checkpoint in checkpoints()) {
-            let record = PositionRecord::new(&checkpoint, "cluster", "now".to_owned(), "instance");
+            let record = PositionRecord::new(&checkpoint, None, "cluster", "now".to_owned(), "instance");
             let (read, same) = PositionRecord::decode(&record.encode()).unwrap();
             prop_assert_eq!(read, record);
             prop_assert_eq!(same, checkpoint);

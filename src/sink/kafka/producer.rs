@@ -22,6 +22,7 @@ pub(super) struct Names {
     /// By number in the mapping, the number in `topics`; the last is the quarantine's.
     published: Vec<usize>,
     position: usize,
+    state: Option<usize>,
     headers: Vec<HeaderName>,
     recorded_time: HeaderName,
 }
@@ -31,6 +32,7 @@ impl Names {
         published: impl Iterator<Item = String>,
         quarantine: String,
         position: String,
+        state: Option<String>,
         headers: &[String],
     ) -> Self {
         let mut topics: Vec<String> = Vec::new();
@@ -43,7 +45,9 @@ impl Names {
         };
         let published = published.chain([quarantine]).map(&mut number).collect();
         let position = number(position);
+        let state = state.map(number);
         Self {
+            state,
             topics,
             published,
             position,
@@ -54,6 +58,9 @@ impl Names {
 
     /// A topic's number in what the producer was made with.
     fn topic(&self, topic: TopicId) -> usize {
+        if let (TopicId::STATE, Some(state)) = (topic, self.state) {
+            return state;
+        }
         let quarantine = self.published.len() - 1;
         self.published[usize::from(topic.0).min(quarantine)]
     }
@@ -104,10 +111,12 @@ impl Transactions {
         for record in &batch.records {
             let own = batch.headers_of(record);
             let own = own.map(|(name, value)| (&names.headers[usize::from(name.0)], value));
+            let recorded = (&names.recorded_time, recorded.as_bytes());
+            let is_event = record.topic != TopicId::STATE;
             let fields = Fields {
                 key: record.key.map(|key| batch.bytes(key)),
                 value: record.value.map(|value| batch.bytes(value)),
-                headers: own.chain([(&names.recorded_time, recorded.as_bytes())]),
+                headers: own.chain(is_event.then_some(recorded)),
                 timestamp_ms: now.as_millisecond(),
             };
             let topic = names.topic(record.topic);
@@ -178,7 +187,7 @@ mod tests {
     #[test]
     fn a_name_that_comes_twice_is_one_topic() {
         let published = ["a", "b", "a"].map(str::to_owned).into_iter();
-        let names = Names::new(published, "q".to_owned(), "p".to_owned(), &[]);
+        let names = Names::new(published, "q".to_owned(), "p".to_owned(), None, &[]);
         assert_eq!(names.topics, ["a", "b", "q", "p"]);
         let numbers = [0, 1, 2, TopicId::QUARANTINE.0].map(|topic| names.topic(TopicId(topic)));
         assert_eq!(numbers, [0, 1, 0, 2]);

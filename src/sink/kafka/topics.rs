@@ -70,6 +70,16 @@ impl Wanted {
         }
     }
 
+    fn state_topic(config: &KafkaConfig) -> Self {
+        Self {
+            name: config.state_topic(),
+            // One order of all entries.
+            partitions: Some(1),
+            replication: config.replication,
+            settings: vec![("cleanup.policy", "compact".to_owned())],
+        }
+    }
+
     fn quarantine_topic(config: &KafkaConfig) -> Self {
         Self {
             name: config.quarantine_topic(),
@@ -82,6 +92,7 @@ impl Wanted {
     /// Every topic of the pipeline, its own first.
     pub(super) fn all(config: &KafkaConfig, published: &Published) -> Vec<Self> {
         let mut wanted = vec![Self::position_topic(config), Self::quarantine_topic(config)];
+        wanted.extend(published.kept.as_ref().map(|_| Self::state_topic(config)));
         for topic in &published.topics {
             if wanted.iter().all(|known| known.name != topic.name) {
                 wanted.push(Self::event_topic(config, topic));
@@ -438,8 +449,9 @@ fn setting_findings(
         if same_list(actual, declared) || *setting == "segment.bytes" {
             continue;
         }
-        // Retention would delete the position of an idle pipeline.
-        let fatal = *name == config.position_topic() && *setting == "cleanup.policy";
+        // Retention would delete the position of an idle pipeline, and rows that nobody touched for long.
+        let is_kept = *name == config.position_topic() || *name == config.state_topic();
+        let fatal = is_kept && *setting == "cleanup.policy";
         findings.push(Finding {
             severity: if fatal {
                 Severity::Error

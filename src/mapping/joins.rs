@@ -1,0 +1,215 @@
+//! Which rows of a gathered transaction make events together.
+
+use std::collections::HashMap;
+
+use super::Stop;
+use super::context::Written;
+use super::evaluate::{Rules, context};
+use super::fault::Fault;
+use super::file::OnError;
+use super::gathered::Gathered;
+use super::kept::canonical;
+use super::rule::{Joining, Part, RowImage};
+
+/// The events of several rows of the transaction at hand, and what kept rows from being part of one.
+#[derive(Debug, Default)]
+pub(super) struct Joins {
+    /// By the number of the change at which it is made, ascending.
+    events: Vec<JoinedEvent>,
+    /// Rows that could not be read, by the number of the change, ascending.
+    unreadable: Vec<(usize, u16, Fault)>,
+    /// By the number of the change: whether it fires no rule of its own.
+    consumed: Vec<bool>,
+}
+
+/// One event of several rows.
+#[derive(Debug)]
+pub(super) struct JoinedEvent {
+    /// The last of its required parts: the number of the change.
+    at: usize,
+    /// The rule's number.
+    pub(super) rule: u16,
+    /// The change of each part, if it is there.
+    pub(super) parts: Box<[Option<usize>]>,
+}
+
+/// Rows that agree on the value of one rule's `by`.
+#[derive(Default)]
+struct Group {
+    /// By part, the changes in their order.
+    rows: Vec<Vec<usize>>,
+}
+
+impl Joins {
+    /// Matches the rows of a transaction.
+    ///
+    /// # Errors
+    /// A row whose part cannot be decided, under `on_error = "stop"`; a change that does not fit its shape.
+    pub(super) fn of(rules: &Rules, gathered: &Gathered) -> Result<Self, Stop> {
+        let mut joins = Self {
+            consumed: vec![false; gathered.len()],
+            ..Self::default()
+        };
+        for (number, rule) in (0_u16..).zip(&rules.mapping().rules) {
+            if let Some(joining) = &rule.joining {
+                joins.rule(rules, gathered, number, joining)?;
+            }
+        }
+        joins.events.sort_by_key(|event| (event.at, event.rule));
+        joins.unreadable.sort_by_key(|(at, rule, _)| (*at, *rule));
+        Ok(joins)
+    }
+
+    fn rule(
+        &mut self,
+        rules: &Rules,
+        gathered: &Gathered,
+        number: u16,
+        joining: &Joining,
+    ) -> Result<(), Stop> {
+        let mut groups: Vec<Group> = Vec::new();
+        let mut known: HashMap<Vec<u8>, usize> = HashMap::new();
+        let mut value = Vec::new();
+        for at in 0..gathered.len() {
+            let part = match self.part_of(rules, gathered, number, joining, at, &mut value)? {
+                Some(part) => part,
+                None => continue,
+            };
+            let group = *known.entry(value.clone()).or_insert_with(|| {
+                groups.push(Group {
+                    rows: vec![Vec::new(); joining.parts.len()],
+                });
+                groups.len() - 1
+            });
+            groups[group].rows[part].push(at);
+        }
+        for group in groups {
+            self.group(number, joining, &group);
+        }
+        Ok(())
+    }
+
+    /// The number of the part that a change is, and the value that it shares with the others.
+    fn part_of(
+        &mut self,
+        rules: &Rules,
+        gathered: &Gathered,
+        number: u16,
+        joining: &Joining,
+        at: usize,
+        value: &mut Vec<u8>,
+    ) -> Result<Option<usize>, Stop> {
+        let (change, tx) = gathered.change(at);
+        let Some((table, bound)) = rules.bound_table(change, tx)? else {
+            return Ok(None);
+        };
+        let is_it = |part: &Part| part.table == table && part.ops.contains(change.op);
+        let mut parts = joining.parts.iter().enumerate();
+        let context = context(
+            rules.mapping(),
+            table,
+            bound,
+            rules.stamp(),
+            &gathered.batch,
+            tx,
+            change,
+        );
+        let context = context.with_image(RowImage::Current);
+        let found = parts.find_map(|(part, known)| {
+            if !is_it(known) {
+                return None;
+            }
+            let holds = known
+                .when
+                .as_ref()
+                .map_or(Ok(true), |when| context.holds(&when.condition));
+            match holds {
+                Ok(false) => None,
+                Ok(true) => Some(Ok((part, known))),
+                Err(fault) => Some(Err(fault)),
+            }
+        });
+        value.clear();
+        let written = match found {
+            None => return Ok(None),
+            Some(Err(fault)) => Err(fault),
+            Some(Ok((part, known))) => context.write_text(&known.by, value).map(|written| {
+                if let Some(ty) = context.type_of(&known.by) {
+                    canonical(ty, value);
+                }
+                (written == Written::Value).then_some(part)
+            }),
+        };
+        match written {
+            Ok(part) => Ok(part),
+            Err(fault) if rules.mapping().on_error == OnError::Stop => {
+                let rule = &rules.mapping().rules[usize::from(number)];
+                Err(super::evaluate::bad_record(&context, rule, &fault))
+            }
+            Err(fault) => {
+                self.unreadable.push((at, number, fault));
+                Ok(None)
+            }
+        }
+    }
+
+    /// Pairs the rows of a group in their order; one that finds no partner stays on its own.
+    fn group(&mut self, number: u16, joining: &Joining, group: &Group) {
+        let required = || {
+            let parts = joining.parts.iter().zip(&group.rows);
+            parts
+                .filter(|(part, _)| part.is_required)
+                .map(|(_, rows)| rows)
+        };
+        let events = required().map(Vec::len).min().unwrap_or(0);
+        for event in 0..events {
+            let parts = joining.parts.iter().zip(&group.rows);
+            let parts: Box<[Option<usize>]> = parts
+                .map(|(part, rows)| match part.is_required {
+                    true => Some(rows[event]),
+                    // One for all pairs.
+                    false => rows.first().copied(),
+                })
+                .collect();
+            if joining.consume {
+                for row in parts.iter().flatten() {
+                    self.consumed[*row] = true;
+                }
+            }
+            let at = required().map(|rows| rows[event]).max().unwrap_or(0);
+            self.events.push(JoinedEvent {
+                at,
+                rule: number,
+                parts,
+            });
+        }
+    }
+
+    /// Whether a change fires no rule of its own.
+    pub(super) fn consumes(&self, at: usize) -> bool {
+        self.consumed.get(at).copied().unwrap_or(false)
+    }
+
+    /// The events that are made at a change, in file order.
+    pub(super) fn events_at(&self, at: usize) -> &[JoinedEvent] {
+        let start = self.events.partition_point(|event| event.at < at);
+        let end = self.events.partition_point(|event| event.at <= at);
+        &self.events[start..end]
+    }
+
+    /// The rules that a change may be part of and cannot be read for.
+    pub(super) fn unreadable_at(&self, at: usize) -> impl Iterator<Item = (u16, &Fault)> {
+        let found = self.unreadable.iter().filter(move |(row, _, _)| *row == at);
+        found.map(|(_, rule, fault)| (*rule, fault))
+    }
+
+    /// The events that a rule makes and the rows it has consumed, of a change: whether it is a part of any.
+    pub(super) fn is_part(&self, rule: u16, at: usize) -> bool {
+        let mut events = self.events.iter().filter(|event| event.rule == rule);
+        events.any(|event| event.parts.contains(&Some(at)))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests;

@@ -1,0 +1,393 @@
+//! Kept rows: what is remembered of the tables that others look into, and of the events that others take back.
+//!
+//! Everything is an entry of a [`Memory`], under a key that begins with what it is:
+//!
+//! - `row`: a row by its key: the hash of its shape, then the columns that rules read
+//! - `index`: by the columns of an index, the key of the row
+//! - `shape`: by table and hash, the names and types of the columns of such rows
+//! - `event`: by the key of an entity and a type of event, the id of its last one
+//!
+//! A row is kept in its source's text form. A column whose type has changed since is not read any more: what the
+//! source now prints for it, nobody knows.
+
+mod entry;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+pub(super) mod tests;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use rowbridge_api::{Batch, Cell, Change, Op, Row, State};
+use uuid::Uuid;
+
+use self::entry::Key;
+pub(super) use self::entry::{KeptShape, canonical};
+use super::Stop;
+use super::bind::Bound;
+use super::memory::Memory;
+use super::others::Buffer;
+use super::rule::{By, Lookup, Table};
+
+/// Keeps rows and finds them again.
+pub(super) struct Keeper {
+    memory: Box<dyn Memory>,
+    /// How kept rows are read, by table and hash of their shape.
+    shapes: HashMap<(usize, u64), Arc<Bound>>,
+    /// What the transaction at hand deleted: still found by its lookups, as it was.
+    deleted: HashMap<Vec<u8>, Vec<u8>>,
+    /// The key of the row at hand.
+    key: Key,
+    /// The key it had before.
+    old_key: Key,
+    index: Key,
+    /// The row as it was kept.
+    old: Vec<u8>,
+    /// The row as it is kept from now on.
+    new: Vec<u8>,
+    buffers: [Buffer; 2],
+}
+
+/// A table and how the row at hand is bound.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub(super) number: usize,
+    pub(super) table: &'a Table,
+    pub(super) bound: &'a Bound,
+}
+
+impl std::fmt::Debug for Keeper {
+    /// Without what it remembers: that is made of rows.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Keeper")
+            .field("shapes", &self.shapes.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Keeper {
+    pub(super) fn new(memory: Box<dyn Memory>) -> Self {
+        Self {
+            memory,
+            shapes: HashMap::new(),
+            deleted: HashMap::new(),
+            key: Key::default(),
+            old_key: Key::default(),
+            index: Key::default(),
+            old: Vec::new(),
+            new: Vec::new(),
+            buffers: Default::default(),
+        }
+    }
+
+    /// The memory, to hand over what was put.
+    pub(super) fn memory(&mut self) -> &mut dyn Memory {
+        &mut *self.memory
+    }
+
+    /// The transaction at hand has ended: what it deleted is gone.
+    pub(super) fn settled(&mut self) {
+        self.deleted.clear();
+    }
+
+    /// A shape arrived: from now on rows are kept in it, and what earlier rows hold of columns that have another
+    /// type in it is unavailable.
+    ///
+    /// # Errors
+    /// The memory cannot be read.
+    pub(super) fn bind(&mut self, place: Place<'_>) -> Result<(), Stop> {
+        let Some(kept) = &place.bound.kept else {
+            return Ok(());
+        };
+        let hash = format!("{:016x}", kept.hash);
+        for name in [hash.as_str(), entry::NOW] {
+            self.key
+                .begin(entry::SHAPE, place.table)
+                .part(name.as_bytes());
+            let known = self.memory.get(self.key.bytes(), &mut self.old)?;
+            if !known || self.old != *kept.description {
+                self.memory.put(self.key.bytes(), Some(&kept.description));
+                self.shapes.retain(|(table, _), _| *table != place.number);
+            }
+        }
+        Ok(())
+    }
+
+    /// Follows a change of a table whose rows are kept.
+    ///
+    /// # Errors
+    /// The change does not say which row it is about, or the memory cannot be read.
+    pub(super) fn follow(
+        &mut self,
+        place: Place<'_>,
+        batch: &Batch,
+        change: &Change,
+    ) -> Result<(), Stop> {
+        if place.bound.kept.is_none() {
+            return Ok(());
+        }
+        let (before, after) = (batch.before(change), batch.after(change));
+        match change.op {
+            Op::Truncate => {
+                let mut prefix = Key::default();
+                for kind in [entry::ROW, entry::INDEX] {
+                    let prefix = prefix.begin(kind, place.table);
+                    self.memory.forget_all(prefix.bytes())?;
+                }
+                Ok(())
+            }
+            Op::Delete => {
+                if !self.old_key.of_row(place.table, place.bound, before) {
+                    return Err(no_key(place.bound));
+                }
+                self.forget(place)
+            }
+            Op::Insert | Op::Update | Op::Read => {
+                let has_key = self.key.of_row(place.table, place.bound, after);
+                let Some(after) = after.filter(|_| has_key) else {
+                    return Err(no_key(place.bound));
+                };
+                if change.op != Op::Update || !self.old_key.of_row(place.table, place.bound, before)
+                {
+                    self.old_key.clone_from(&self.key);
+                }
+                self.replace(place, before, after)
+            }
+        }
+    }
+
+    /// Keeps the row at hand instead of the one under its old key.
+    fn replace(
+        &mut self,
+        place: Place<'_>,
+        before: Option<Row<'_>>,
+        after: Row<'_>,
+    ) -> Result<(), Stop> {
+        let Some(kept) = &place.bound.kept else {
+            return Ok(());
+        };
+        let whole = |(_, index): &(u16, usize)| after.cell(*index) != Cell::Unavailable;
+        let is_whole = kept.columns.iter().all(whole);
+        let [mut was, mut is] = std::mem::take(&mut self.buffers);
+        let old = match is_whole && place.table.indexes.is_empty() {
+            true => None,
+            false => self.stored(place.number, place.table, &mut was)?,
+        };
+        entry::begin_row(kept.hash, &mut self.new);
+        for &(slot, index) in &kept.columns {
+            let from_before = || before.map(|row| row.cell(index)).filter(is_known);
+            let from_old = || {
+                let (_, index) = old.as_ref()?.column(slot)?;
+                Some(was.row().cell(index))
+            };
+            let cell = Some(after.cell(index)).filter(is_known);
+            let cell = cell.or_else(from_before).or_else(from_old);
+            entry::push_cell(cell.unwrap_or(Cell::Unavailable), &mut self.new);
+        }
+        if self.old_key != self.key {
+            self.memory.put(self.old_key.bytes(), None);
+        }
+        self.memory.put(self.key.bytes(), Some(&self.new));
+        if !place.table.indexes.is_empty() {
+            entry::read_row(&self.new, &mut is).ok_or_else(damaged)?;
+            let new = self.shape(place.number, place.table, kept.hash)?;
+            self.reindex(
+                place.table,
+                old.as_deref().map(|old| (old, was.row())),
+                None,
+            )?;
+            self.reindex(place.table, None, Some((&*new, is.row())))?;
+        }
+        self.buffers = [was, is];
+        Ok(())
+    }
+
+    /// Forgets the row under the old key, but for the lookups of this transaction.
+    fn forget(&mut self, place: Place<'_>) -> Result<(), Stop> {
+        let [mut was, is] = std::mem::take(&mut self.buffers);
+        let old = self.stored(place.number, place.table, &mut was)?;
+        if let Some(old) = &old {
+            let key = self.old_key.bytes().to_vec();
+            self.deleted.insert(key, self.old.clone());
+            self.reindex(place.table, Some((&**old, was.row())), None)?;
+        }
+        self.memory.put(self.old_key.bytes(), None);
+        self.buffers = [was, is];
+        Ok(())
+    }
+
+    /// Takes a row out of its table's indexes, or puts one in.
+    fn reindex(
+        &mut self,
+        table: &Table,
+        out: Option<(&Bound, Row<'_>)>,
+        into: Option<(&Bound, Row<'_>)>,
+    ) -> Result<(), Stop> {
+        for (number, slots) in table.indexes.iter().enumerate() {
+            let name = number.to_string();
+            self.index.begin(entry::INDEX, table).part(name.as_bytes());
+            if let Some((bound, row)) = out
+                && self.index.cells(slots, bound, row)
+                && self.memory.get(self.index.bytes(), &mut self.new)?
+                && self.new == self.old_key.bytes()
+            {
+                let key = self.index.bytes().to_vec();
+                self.deleted.insert(key, self.new.clone());
+                self.memory.put(self.index.bytes(), None);
+            }
+            if let Some((bound, row)) = into
+                && self.index.cells(slots, bound, row)
+            {
+                self.memory.put(self.index.bytes(), Some(self.key.bytes()));
+            }
+        }
+        Ok(())
+    }
+
+    /// The row under the old key, and how it is read.
+    fn stored(
+        &mut self,
+        number: usize,
+        table: &Table,
+        into: &mut Buffer,
+    ) -> Result<Option<Arc<Bound>>, Stop> {
+        if !self.memory.get(self.old_key.bytes(), &mut self.old)? {
+            return Ok(None);
+        }
+        entry::read_row(&self.old, into).ok_or_else(damaged)?;
+        let hash = entry::hash_of(&self.old).ok_or_else(damaged)?;
+        self.shape(number, table, hash).map(Some)
+    }
+
+    /// How rows of a shape are read.
+    fn shape(&mut self, number: usize, table: &Table, hash: u64) -> Result<Arc<Bound>, Stop> {
+        if let Some(known) = self.shapes.get(&(number, hash)) {
+            return Ok(Arc::clone(known));
+        }
+        let mut description = |name: &str| {
+            let mut value = Vec::new();
+            let mut key = Key::default();
+            key.begin(entry::SHAPE, table).part(name.as_bytes());
+            let found = self.memory.get(key.bytes(), &mut value)?;
+            Ok::<_, Stop>(found.then_some(value))
+        };
+        let described = description(&format!("{hash:016x}"))?.ok_or_else(damaged)?;
+        let now = description(entry::NOW)?;
+        let bound = entry::bound_as_described(table, number, &described, now.as_deref());
+        let bound = Arc::new(bound.ok_or_else(damaged)?);
+        self.shapes.insert((number, hash), Arc::clone(&bound));
+        Ok(bound)
+    }
+
+    /// Finds the row that a lookup is after, by the values of its columns, as of now; a row that this transaction
+    /// deleted as it was.
+    ///
+    /// # Errors
+    /// The memory cannot be read.
+    pub(super) fn find(
+        &mut self,
+        table: &Table,
+        lookup: &Lookup,
+        values: &[Vec<u8>],
+        into: &mut Buffer,
+    ) -> Result<Option<Arc<Bound>>, Stop> {
+        let mut key = std::mem::take(&mut self.key);
+        match lookup.by {
+            By::Key => key.begin(entry::ROW, table),
+            By::Index(number) => {
+                let name = number.to_string();
+                key.begin(entry::INDEX, table).part(name.as_bytes())
+            }
+        };
+        for value in values {
+            key.part(value);
+        }
+        let mut found = self.get(key.bytes())?;
+        if found && lookup.by != By::Key {
+            let row_key = std::mem::take(&mut self.old);
+            found = self.get(&row_key)?;
+        }
+        self.key = key;
+        if !found {
+            return Ok(None);
+        }
+        entry::read_row(&self.old, into).ok_or_else(damaged)?;
+        let hash = entry::hash_of(&self.old).ok_or_else(damaged)?;
+        self.shape(lookup.table, table, hash).map(Some)
+    }
+
+    /// Reads an entry, also one that this transaction deleted, into `old`.
+    fn get(&mut self, key: &[u8]) -> Result<bool, Stop> {
+        if self.memory.get(key, &mut self.old)? {
+            return Ok(true);
+        }
+        let deleted = self.deleted.get(key);
+        if let Some(deleted) = deleted {
+            self.old.clone_from(deleted);
+        }
+        Ok(deleted.is_some())
+    }
+
+    /// Remembers the last event of a type that another one may take back; `entity` is the text of its key.
+    pub(super) fn remember_event(
+        &mut self,
+        table: &Table,
+        event_type: &str,
+        entity: &[u8],
+        id: Uuid,
+    ) {
+        self.event_key(table, event_type, entity);
+        self.memory.put(self.index.bytes(), Some(id.as_bytes()));
+    }
+
+    /// The id of an entity's last event of a type, if there was one.
+    ///
+    /// # Errors
+    /// The memory cannot be read.
+    pub(super) fn last_event(
+        &mut self,
+        table: &Table,
+        event_type: &str,
+        entity: &[u8],
+    ) -> Result<Option<Uuid>, Stop> {
+        self.event_key(table, event_type, entity);
+        let known = self.memory.get(self.index.bytes(), &mut self.old)?;
+        Ok(known.then(|| Uuid::from_slice(&self.old).ok()).flatten())
+    }
+
+    /// The entity has ended.
+    pub(super) fn forget_event(&mut self, table: &Table, event_type: &str, entity: &[u8]) {
+        self.event_key(table, event_type, entity);
+        self.memory.put(self.index.bytes(), None);
+    }
+
+    fn event_key(&mut self, table: &Table, event_type: &str, entity: &[u8]) {
+        let key = self.index.begin(entry::EVENT, table);
+        key.part(event_type.as_bytes()).part(entity);
+    }
+}
+
+fn is_known(cell: &Cell<'_>) -> bool {
+    *cell != Cell::Unavailable
+}
+
+#[cold]
+fn no_key(bound: &Bound) -> Stop {
+    Stop {
+        state: State::Invalid,
+        problem: format!(
+            "a change of {} does not say the whole key of its row, and its rows are looked up by others",
+            bound.shape.table
+        ),
+        hint: "let the table have a key of these columns as its replica identity; `rowbridge check` prints the statement".to_owned(),
+    }
+}
+
+#[cold]
+fn damaged() -> Stop {
+    Stop {
+        state: State::StateStale,
+        problem: "an entry of the pipeline's state is not what this program wrote".to_owned(),
+        hint: "was something else written to its state topic? `rowbridge position set --snapshot` reads the tables again and makes the state anew".to_owned(),
+    }
+}

@@ -1,0 +1,233 @@
+//! The bytes of kept entries: keys, rows and shapes.
+
+use std::sync::Arc;
+
+use rowbridge_api::{Cell, CellRange, Column, Kind, Row, Shape, ShapeId, Type};
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::mapping::bind::Bound;
+use crate::mapping::others::Buffer;
+use crate::mapping::rule::Table;
+
+/// A row by its key.
+pub(super) const ROW: &str = "row";
+/// By the columns of an index, the key of the row.
+pub(super) const INDEX: &str = "index";
+/// Names and types of the columns of kept rows.
+pub(super) const SHAPE: &str = "shape";
+/// In the place of a hash: the shape that came last.
+pub(super) const NOW: &str = "now";
+/// The last event of a type of one entity.
+pub(super) const EVENT: &str = "event";
+
+/// A length that says: null.
+const NULL: u32 = u32::MAX;
+/// A length that says: unavailable.
+const UNAVAILABLE: u32 = u32::MAX - 1;
+
+/// An entry's key: words and texts, each ended by a zero byte.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Key(Vec<u8>);
+
+impl Key {
+    /// Starts over with what it is and whose.
+    pub(super) fn begin(&mut self, kind: &str, table: &Table) -> &mut Self {
+        self.0.clear();
+        self.part(kind.as_bytes());
+        self.part(table.source.schema.as_bytes());
+        self.part(table.source.name.as_bytes())
+    }
+
+    /// Appends a part; none is mistaken for two.
+    pub(super) fn part(&mut self, part: &[u8]) -> &mut Self {
+        for &byte in part {
+            match byte {
+                0 | 1 => self.0.extend([1, b'0' + byte]),
+                byte => self.0.push(byte),
+            }
+        }
+        self.0.push(0);
+        self
+    }
+
+    /// Appends a cell in the form that equal values share.
+    pub(super) fn cell(&mut self, ty: &Type, raw: &[u8]) -> bool {
+        let mut text = Vec::new();
+        if ty.write_text(raw, &mut text).is_err() {
+            return false;
+        }
+        self.part(canonical(ty, &mut text));
+        true
+    }
+
+    /// The key of a row of a table; false if a part of it has no value.
+    pub(super) fn of_row(&mut self, table: &Table, bound: &Bound, row: Option<Row<'_>>) -> bool {
+        self.begin(ROW, table);
+        row.is_some_and(|row| self.cells(&table.key, bound, row))
+    }
+
+    /// Appends these columns of a row; false if one of them has no value.
+    pub(super) fn cells(&mut self, slots: &[u16], bound: &Bound, row: Row<'_>) -> bool {
+        !slots.is_empty()
+            && slots.iter().all(|slot| {
+                let Some((ty, index)) = bound.column(*slot) else {
+                    return false;
+                };
+                match row.cell(index) {
+                    Cell::Value(raw) => self.cell(ty, raw),
+                    Cell::Null | Cell::Unavailable => false,
+                }
+            })
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// The form of a value's text that all equal values share: `7`, `7.0` and `7.00` are one number.
+pub(in crate::mapping) fn canonical<'t>(ty: &Type, text: &'t mut Vec<u8>) -> &'t [u8] {
+    if ty.kind == Kind::Decimal && text.contains(&b'.') {
+        let zeros = text.iter().rev().take_while(|byte| **byte == b'0').count();
+        text.truncate(text.len() - zeros);
+        if text.last() == Some(&b'.') {
+            text.pop();
+        }
+        if text == b"-0" {
+            text.remove(0);
+        }
+    }
+    text
+}
+
+/// How the rows of one shape are kept.
+#[derive(Debug)]
+pub(in crate::mapping) struct KeptShape {
+    /// Of names and types.
+    pub(super) hash: u64,
+    /// Slot and index in the shape of each column that is kept, in the order in which they are.
+    pub(super) columns: Box<[(u16, usize)]>,
+    /// What is put under [`SHAPE`].
+    pub(super) description: Box<[u8]>,
+}
+
+/// Names and types of kept columns, in JSON.
+#[derive(Serialize, Deserialize)]
+struct Description {
+    columns: Vec<(String, String)>,
+}
+
+impl KeptShape {
+    /// How rows of `shape` are kept for a table, where they are.
+    pub(in crate::mapping) fn of(
+        table: &Table,
+        shape: &Shape,
+        indexes: &[Option<u16>],
+    ) -> Option<Self> {
+        let columns: Box<[(u16, usize)]> = table
+            .kept
+            .as_ref()?
+            .0
+            .iter()
+            .filter_map(|slot| Some((*slot, usize::from(indexes[usize::from(*slot)]?))))
+            .collect();
+        let described = columns.iter().map(|(_, index)| {
+            let column = &shape.columns[*index];
+            (column.name.clone(), column.ty.name.clone())
+        });
+        let description = Description {
+            columns: described.collect(),
+        };
+        let description =
+            serde_json::to_vec(&description).expect("names and types always serialise");
+        Some(Self {
+            hash: xxh3_64(&description),
+            columns,
+            description: description.into(),
+        })
+    }
+}
+
+/// How rows that are kept in a described shape are read: without the columns that have another type by now.
+pub(super) fn bound_as_described(
+    table: &Table,
+    number: usize,
+    description: &[u8],
+    now: Option<&[u8]>,
+) -> Option<Bound> {
+    let kept: Description = serde_json::from_slice(description).ok()?;
+    let now: Option<Description> = match now {
+        Some(now) => Some(serde_json::from_slice(now).ok()?),
+        None => None,
+    };
+    let is_certain = |column: &(String, String)| match &now {
+        Some(now) => now.columns.contains(column),
+        None => true,
+    };
+    let indexes = table.columns.iter().map(|declared| {
+        let found = kept
+            .columns
+            .iter()
+            .position(|column| column.0 == declared.name && is_certain(column));
+        found.and_then(|index| u16::try_from(index).ok())
+    });
+    let indexes = indexes.collect();
+    let columns = kept.columns.iter().map(|(name, ty)| Column {
+        name: name.clone(),
+        ty: Type::parse(ty),
+        key: false,
+    });
+    let shape = Shape {
+        id: ShapeId(0),
+        table: table.source.clone(),
+        columns: columns.collect(),
+    };
+    Some(Bound::of_kept(Arc::new(shape), number, indexes))
+}
+
+/// Begins a row of a shape.
+pub(super) fn begin_row(hash: u64, out: &mut Vec<u8>) {
+    out.clear();
+    out.extend_from_slice(&hash.to_le_bytes());
+}
+
+/// Appends a cell to a row.
+pub(super) fn push_cell(cell: Cell<'_>, out: &mut Vec<u8>) {
+    let length = match cell {
+        Cell::Value(raw) => u32::try_from(raw.len()).expect("a cell is shorter than 4 GiB"),
+        Cell::Null => NULL,
+        Cell::Unavailable => UNAVAILABLE,
+    };
+    out.extend_from_slice(&length.to_le_bytes());
+    if let Cell::Value(raw) = cell {
+        out.extend_from_slice(raw);
+    }
+}
+
+/// The hash of a row's shape.
+pub(super) fn hash_of(row: &[u8]) -> Option<u64> {
+    Some(u64::from_le_bytes(*row.first_chunk()?))
+}
+
+/// Reads a row's cells; nothing if the bytes are no row.
+pub(super) fn read_row(row: &[u8], into: &mut Buffer) -> Option<()> {
+    into.bytes.clear();
+    into.bytes.extend_from_slice(row);
+    into.cells.clear();
+    let mut at = size_of::<u64>();
+    while at < row.len() {
+        let length = u32::from_le_bytes(*row[at..].first_chunk()?);
+        at += size_of::<u32>();
+        into.cells.push(match length {
+            NULL => CellRange::NULL,
+            UNAVAILABLE => CellRange::UNAVAILABLE,
+            length => {
+                let start = u32::try_from(at).ok()?;
+                at += length as usize;
+                CellRange::value(start, length)
+            }
+        });
+    }
+    (at == row.len()).then_some(())
+}

@@ -1,0 +1,279 @@
+//! Rows that are looked up, and events that are taken back, told as cases.
+
+use std::sync::Arc;
+
+use crate::mapping::cases::{Body, Case, Published};
+use crate::mapping::change_json::Tables;
+use crate::mapping::{Mapping, Pack, SourceFile, Stop};
+
+const MAPPING: &str = r#"
+[mapping]
+name = "t"
+version = 1
+on_error = "quarantine"
+[tables]
+seat = "public.seats"
+flight = { name = "public.flights", index = [["number", "day"]] }
+plane = "public.planes"
+[topics.seats]
+name = "seats"
+[defaults.seat]
+topic = "seats"
+[defaults.seat.lookup.flight]
+table = "flight"
+where = { number = "$.row.number", day = "$.row.day" }
+[defaults.seat.lookup.plane]
+table = "plane"
+where = { tail = "$.flight.tail" }
+missing = "null"
+[defaults.seat.data]
+gate = "$.flight.gate"
+model = "$.plane.model"
+place = { template = "{seat_no} at {$.flight.gate}" }
+[[event]]
+type = "Taken"
+table = "seat"
+on = "insert"
+when = "$.flight.gate != 'closed'"
+[[event]]
+type = "Moved"
+table = "seat"
+changed = "seat_no"
+[[event]]
+type = "Freed"
+table = "seat"
+on = "delete"
+"#;
+
+const SCHEMA: &str = r#"
+[seat]
+key = ["id"]
+[seat.columns]
+id = "int8"
+number = "varchar(8)"
+day = "date"
+seat_no = "text"
+[flight]
+key = ["id"]
+[flight.columns]
+id = "int8"
+number = "text"
+day = "date"
+gate = "text"
+tail = "text"
+notes = "text"
+[plane]
+key = ["tail"]
+[plane.columns]
+tail = "text"
+model = "text"
+"#;
+
+const SEEDS: &str = r#"
+[[seed]]
+table = "flight"
+row = { id = 1, number = "BA117", day = "2026-12-01", gate = "B32", tail = "G-STBA", notes = "x" }
+[[seed]]
+table = "plane"
+row = { tail = "G-STBA", model = "777" }
+"#;
+
+fn file(name: &str, text: &str) -> SourceFile {
+    SourceFile {
+        name: name.to_owned(),
+        text: text.to_owned(),
+    }
+}
+
+pub(in crate::mapping) fn run(
+    mapping: &str,
+    schema: &str,
+    case: &str,
+) -> Result<Vec<Published>, Stop> {
+    let pack = Pack {
+        mapping: file("mapping.toml", mapping),
+        schema: file("schema.toml", schema),
+        params: toml::Table::new(),
+    };
+    let (mapping, _) = Mapping::compile(&pack)
+        .unwrap_or_else(|all| panic!("{}", all.render(crate::paint::Look::PLAIN)));
+    let tables = Tables::of(&mapping);
+    let case = format!("name = \"x\"\nsilent = true\n{case}");
+    let case = Case::parse(&file("case.toml", &case), &tables).unwrap();
+    case.published(&Arc::new(mapping), &tables)
+}
+
+/// Type, key and data of each event.
+fn told(case: &str) -> Vec<String> {
+    let published = run(MAPPING, SCHEMA, &format!("{SEEDS}{case}")).unwrap();
+    published.iter().map(line).collect()
+}
+
+pub(in crate::mapping) fn line(event: &Published) -> String {
+    let data = match &event.body {
+        Body::Data(data) => data.to_string(),
+        Body::Quarantined { error, .. } => error.clone(),
+        other => format!("{other:?}"),
+    };
+    let key = event.key.as_deref().unwrap_or_default();
+    format!("{} {key} {data}", event.event_type)
+}
+
+const SEAT: &str = "id = 7, number = \"BA117\", day = \"2026-12-01\"";
+
+fn insert() -> String {
+    format!(
+        "[[given]]\ntx = \"a\"\ntable = \"seat\"\nop = \"insert\"\nafter = {{ {SEAT}, seat_no = \"12A\" }}\n"
+    )
+}
+
+#[test]
+fn a_row_is_found_by_an_index_and_the_next_one_by_what_it_holds() {
+    assert_eq!(
+        told(&insert()),
+        [r#"Taken 7 {"gate":"B32","model":"777","place":"12A at B32"}"#]
+    );
+}
+
+#[test]
+fn what_is_looked_up_is_as_of_the_commit_also_what_changes_later_in_the_transaction() {
+    let moved = "[[given]]\ntx = \"a\"\ntable = \"flight\"\nop = \"update\"\nbefore = { id = 1 }\nafter = { id = 1, number = \"BA117\", day = \"2026-12-01\", gate = \"C7\", tail = \"G-NONE\" }\n";
+    assert_eq!(
+        told(&format!("{}{moved}", insert())),
+        [r#"Taken 7 {"gate":"C7","model":null,"place":"12A at C7"}"#]
+    );
+}
+
+#[test]
+fn a_condition_may_be_about_what_is_looked_up() {
+    let closed = "[[given]]\ntable = \"flight\"\nop = \"update\"\nbefore = { id = 1 }\nafter = { id = 1, number = \"BA117\", day = \"2026-12-01\", gate = \"closed\", tail = \"G-STBA\" }\n";
+    assert!(told(&format!("{closed}{}", insert())).is_empty());
+}
+
+#[test]
+fn a_row_that_is_not_there_is_no_matter_to_a_rule_that_does_not_fire() {
+    let unknown = insert().replace("BA117", "BA999");
+    let quiet = MAPPING.replace(
+        "$.flight.gate != 'closed'",
+        "$.row.seat_no != '12A' && $.flight.gate != 'closed'",
+    );
+    let published = run(&quiet, SCHEMA, &format!("{SEEDS}{unknown}")).unwrap();
+    assert!(published.is_empty());
+    assert_eq!(
+        told(&unknown),
+        ["Taken 7 lookup `flight` found no row of flight by number, day"]
+    );
+}
+
+#[test]
+fn a_row_that_the_transaction_deleted_is_found_as_it_was_and_later_not() {
+    let gone = "[[given]]\ntx = \"a\"\ntable = \"flight\"\nop = \"delete\"\nbefore = { id = 1 }\n";
+    let later = format!(
+        "[[given]]\ntx = \"b\"\ntable = \"seat\"\nop = \"delete\"\nbefore = {{ {SEAT}, seat_no = \"12A\" }}\n"
+    );
+    assert_eq!(
+        told(&format!("{gone}{}{later}", insert())),
+        [
+            r#"Taken 7 {"gate":"B32","model":"777","place":"12A at B32"}"#,
+            "Freed 7 lookup `flight` found no row of flight by number, day",
+        ]
+    );
+}
+
+#[test]
+fn a_row_is_found_under_its_new_key_and_its_new_index_only() {
+    let renumbered = "[[given]]\ntable = \"flight\"\nop = \"update\"\nbefore = { id = 1 }\nafter = { id = 2, number = \"BA118\", day = \"2026-12-01\", gate = \"C7\", tail = \"G-STBA\" }\n";
+    let again = insert().replace("BA117", "BA118").replace("\"a\"", "\"b\"");
+    assert_eq!(
+        told(&format!("{renumbered}{}{again}", insert())),
+        [
+            "Taken 7 lookup `flight` found no row of flight by number, day",
+            r#"Taken 7 {"gate":"C7","model":"777","place":"12A at C7"}"#,
+        ]
+    );
+}
+
+#[test]
+fn a_cell_that_the_source_left_out_is_still_known_from_before() {
+    let same = "[[given]]\ntable = \"flight\"\nop = \"update\"\nbefore = { id = 1 }\nafter = { id = 1, gate = \"C7\" }\n";
+    assert_eq!(
+        told(&format!("{same}{}", insert())),
+        [r#"Taken 7 {"gate":"C7","model":"777","place":"12A at C7"}"#]
+    );
+}
+
+#[test]
+fn after_a_truncate_nothing_is_found() {
+    let truncated = "[[given]]\ntable = \"plane\"\nop = \"truncate\"\n";
+    assert_eq!(
+        told(&format!("{truncated}{}", insert())),
+        [r#"Taken 7 {"gate":"B32","model":null,"place":"12A at B32"}"#]
+    );
+}
+
+const STAY: &str = r#"
+[mapping]
+name = "t"
+version = 1
+[tables]
+stay = "public.stays"
+[topics.stays]
+name = "stays"
+[lifecycle.stay]
+table = "stay"
+state = "status"
+start = ["in"]
+[defaults.stay]
+topic = "stays"
+[[event]]
+type = "CheckedOut"
+table = "stay"
+transition = { of = "stay", from = "in", to = "out" }
+[event.data]
+status = "$.row.status"
+[[event]]
+type = "CheckOutReverted"
+table = "stay"
+transition = { of = "stay", from = "out", to = "in" }
+reverts = "CheckedOut"
+[event.data]
+status = "$.row.status"
+"#;
+
+const STAY_SCHEMA: &str =
+    "[stay]\nkey = [\"id\"]\n[stay.columns]\nid = \"int4\"\nstatus = \"text\"\n";
+
+fn header<'e>(event: &'e Published, name: &str) -> Option<&'e str> {
+    let found = event.headers.iter().find(|(header, _)| header == name);
+    found.map(|(_, value)| value.as_str())
+}
+
+#[test]
+fn an_event_names_the_last_one_of_its_entity_that_it_takes_back() {
+    let step = |id: u8, from: &str, to: &str| {
+        format!(
+            "[[given]]\ntable = \"stay\"\nop = \"update\"\nbefore = {{ id = {id}, status = \"{from}\" }}\nafter = {{ id = {id}, status = \"{to}\" }}\n"
+        )
+    };
+    let gone =
+        "[[given]]\ntable = \"stay\"\nop = \"delete\"\nbefore = { id = 1, status = \"in\" }\n";
+    let case = [
+        step(1, "in", "out"),
+        step(2, "in", "out"),
+        step(1, "out", "in"),
+        step(1, "in", "out"),
+        step(1, "out", "in"),
+        gone.to_owned(),
+        step(1, "out", "in"),
+    ];
+    let published = run(STAY, STAY_SCHEMA, &case.concat()).unwrap();
+    let ids: Vec<_> = published
+        .iter()
+        .map(|event| header(event, "ce_id"))
+        .collect();
+    let reverts: Vec<_> = published
+        .iter()
+        .map(|event| header(event, "ce_reverts"))
+        .collect();
+    assert_eq!(reverts, [None, None, ids[0], None, ids[3], None]);
+}

@@ -1,0 +1,173 @@
+//! What evaluation works with from rule to rule: the rows that are looked up, and the events that are taken back.
+
+use uuid::Uuid;
+
+use super::Stop;
+use super::context::{Context, Written};
+use super::fault::Fault;
+use super::kept::{self, Keeper};
+use super::memory::Memory;
+use super::others::Others;
+use super::rule::{By, Judges, Lookup, Missing, Rule, Table};
+use super::verdict::{Scratch, Verdict};
+
+/// What evaluation works with.
+pub(super) struct Work {
+    pub(super) scratch: Scratch,
+    /// The other rows that the rule at hand reads.
+    pub(super) others: Others,
+    pub(super) keeper: Keeper,
+    /// Values that a row is looked up by.
+    values: Vec<Vec<u8>>,
+    /// The key of the entity at hand, as text.
+    pub(super) entity: Vec<u8>,
+}
+
+impl Work {
+    pub(super) fn new(memory: Box<dyn Memory>) -> Self {
+        Self {
+            scratch: Scratch::default(),
+            others: Others::default(),
+            keeper: Keeper::new(memory),
+            values: Vec::new(),
+            entity: Vec::new(),
+        }
+    }
+}
+
+impl Work {
+    /// Whether a rule of the change's table and operation fires; the rows that it looks up are then at hand.
+    ///
+    /// # Errors
+    /// The memory cannot be read; inside, something the rule has to read is unavailable or is not a value of its
+    /// type.
+    pub(super) fn verdict(
+        &mut self,
+        context: &Context<'_>,
+        rule: &Rule,
+    ) -> Result<Result<Verdict, Fault>, Stop> {
+        let verdict = match rule.judges {
+            Judges::TheChange => context.verdict(rule, &mut self.scratch),
+            Judges::LookedUp => context.of_the_change(rule, &mut self.scratch),
+        };
+        let is_decided = rule.lookups.is_empty() && rule.judges == Judges::TheChange;
+        if verdict != Ok(Verdict::Fires) || is_decided {
+            return Ok(verdict);
+        }
+        for lookup in &rule.lookups {
+            self.look_up(context, lookup)?;
+        }
+        let verdict = match rule.judges {
+            Judges::TheChange => verdict,
+            Judges::LookedUp => context.beside(&self.others).guarded(rule),
+        };
+        // A row that is not there matters only to a rule that fires, or to a condition that reads it.
+        Ok(match (&verdict, self.others.missing()) {
+            (Ok(Verdict::Fires), Some(fault)) => Err(fault.clone()),
+            _ => verdict,
+        })
+    }
+
+    /// Adds the row of a lookup to those at hand.
+    fn look_up(&mut self, context: &Context<'_>, lookup: &Lookup) -> Result<(), Stop> {
+        let Self {
+            others,
+            keeper,
+            values,
+            ..
+        } = self;
+        let table = &context.mapping.tables[lookup.table];
+        others.add(&lookup.name, lookup.table, |others, row| {
+            let found = match context.beside(others).values_of(lookup, values) {
+                Ok(Written::Nothing) => None,
+                Ok(Written::Value) => keeper.find(table, lookup, values, row)?,
+                Err(unreadable) => return Ok(Err(Some(unreadable))),
+            };
+            Ok::<_, Stop>(match (found, lookup.missing) {
+                (Some(bound), _) => Ok(bound),
+                (None, Missing::Null) => Err(None),
+                (None, Missing::Error) => Err(Some(no_row(table, lookup))),
+            })
+        })
+    }
+
+    /// The event that a rule takes back, if it takes one back and that is known.
+    pub(super) fn reverted(
+        &mut self,
+        context: &Context<'_>,
+        rule: &Rule,
+    ) -> Result<Result<Option<Uuid>, Fault>, Stop> {
+        if rule.reverts.is_none() && !rule.is_reverted {
+            return Ok(Ok(None));
+        }
+        self.entity.clear();
+        if let Err(fault) = context.write_table_key(&mut self.entity) {
+            return Ok(Err(fault));
+        }
+        let Some(reverted) = &rule.reverts else {
+            return Ok(Ok(None));
+        };
+        let last = self
+            .keeper
+            .last_event(context.table, reverted, &self.entity)?;
+        Ok(Ok(last))
+    }
+
+    /// The entity of a deleted row has ended.
+    pub(super) fn forget_events(&mut self, context: &Context<'_>) {
+        self.entity.clear();
+        if context.write_table_key(&mut self.entity).is_ok() {
+            for event_type in &context.table.reverted {
+                self.keeper
+                    .forget_event(context.table, event_type, &self.entity);
+            }
+        }
+    }
+}
+
+#[cold]
+fn no_row(table: &Table, lookup: &Lookup) -> Fault {
+    let slots: &[u16] = match lookup.by {
+        By::Key => &table.key,
+        By::Index(number) => &table.indexes[number],
+    };
+    let name = |slot: &u16| table.columns[usize::from(*slot)].name.as_str();
+    let columns: Vec<&str> = slots.iter().map(name).collect();
+    Fault::new(format!(
+        "lookup `{}` found no row of {} by {}",
+        lookup.name,
+        table.short,
+        columns.join(", ")
+    ))
+}
+
+impl<'a> Context<'a> {
+    /// The same change as a rule sees it with other rows at hand.
+    pub(super) fn beside<'b>(self, others: &'b Others) -> Context<'b>
+    where
+        'a: 'b,
+    {
+        Context {
+            others: Some(others),
+            ..self
+        }
+    }
+
+    /// The values that a row is looked up by, in the form of the column's; nothing if one of them is none.
+    fn values_of(&self, lookup: &Lookup, values: &mut Vec<Vec<u8>>) -> Result<Written, Fault> {
+        let table = &self.mapping.tables[lookup.table];
+        let slots: &[u16] = match lookup.by {
+            By::Key => &table.key,
+            By::Index(number) => &table.indexes[number],
+        };
+        values.resize_with(slots.len(), Vec::new);
+        for ((slot, place), value) in slots.iter().zip(&lookup.values).zip(values) {
+            value.clear();
+            if self.write_text(place, value)? == Written::Nothing {
+                return Ok(Written::Nothing);
+            }
+            kept::canonical(&table.columns[usize::from(*slot)].ty, value);
+        }
+        Ok(Written::Value)
+    }
+}

@@ -1,0 +1,357 @@
+//! Rules that know more than the change at hand: rows of other tables as of the commit, other rows of the transaction,
+//! events that came before. Killed under load, they still say what was true at each commit.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use rowbridge_testbed::consumer::{Event, read_all};
+use tokio::task::JoinHandle;
+
+use crate::kills::rounds;
+use crate::rig::{Rig, SOON};
+use crate::workload::Random;
+
+/// Flights, seats on them, and what was true when a seat was committed: each step locks its flight first, so that no
+/// other commit of that flight comes between.
+const SCHEMA: &str = "
+CREATE TABLE flight (id int8 PRIMARY KEY, number text NOT NULL UNIQUE, gate text, ver int8 NOT NULL, notes text);
+ALTER TABLE flight ALTER notes SET STORAGE EXTERNAL;
+CREATE TABLE seat (id int8 PRIMARY KEY, flight text NOT NULL, passenger text NOT NULL, ver int8 NOT NULL);
+ALTER TABLE seat REPLICA IDENTITY FULL;
+CREATE TABLE truth (seat int8, ver int8, flight_ver int8);
+CREATE TABLE rebooked (old int8, new int8, flight_ver int8);
+CREATE SEQUENCE seats START 100000;
+INSERT INTO flight SELECT n, 'F' || n, 'A' || n, 1, repeat(md5(n::text), 300) FROM generate_series(1, 20) n;
+INSERT INTO seat SELECT n, 'F' || (1 + n % 20), 'P' || n, 1 FROM generate_series(1, 200) n;
+INSERT INTO truth SELECT id, 1, 1 FROM seat;
+CREATE FUNCTION step(passenger_name text, also_flight bool) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE s seat; f flight;
+BEGIN
+    SELECT flight.* INTO f FROM flight JOIN seat ON seat.flight = number WHERE passenger = passenger_name FOR UPDATE OF flight;
+    UPDATE seat SET ver = ver + 1 WHERE passenger = passenger_name RETURNING * INTO s;
+    IF also_flight THEN
+        -- The notes are not touched, and too long to be sent again.
+        UPDATE flight SET ver = ver + 1, gate = 'B' || ver WHERE id = f.id RETURNING * INTO f;
+    END IF;
+    INSERT INTO truth VALUES (s.id, s.ver, f.ver);
+END $$;
+CREATE FUNCTION rebook(passenger_name text) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE s seat; f flight; new_id int8 := nextval('seats');
+BEGIN
+    SELECT flight.* INTO f FROM flight JOIN seat ON seat.flight = number WHERE passenger = passenger_name FOR UPDATE OF flight;
+    DELETE FROM seat WHERE passenger = passenger_name RETURNING * INTO s;
+    INSERT INTO seat VALUES (new_id, s.flight, s.passenger, 1);
+    INSERT INTO rebooked VALUES (s.id, new_id, f.ver);
+END $$;
+";
+
+const MAPPING: &str = r#"
+[mapping]
+name = "seats"
+version = 1
+[tables]
+seat = "public.seat"
+flight = { name = "public.flight", index = [["number"]] }
+[topics.seats]
+name = "@TOPIC@"
+partitions = 3
+[defaults.seat]
+topic = "seats"
+key = "{id}"
+[defaults.seat.lookup.flight]
+table = "flight"
+where = { number = "$.row.flight" }
+[defaults.seat.data]
+ver = "$.row.ver"
+flight_ver = "$.flight.ver"
+notes = { map = "$.flight.notes", with = {}, else = true }
+[[event]]
+type = "SeatChanged"
+table = "seat"
+on = ["read", "insert", "update"]
+[[event]]
+type = "FifthChange"
+table = "seat"
+on = "update"
+when = "$.row.ver == 5 || $.row.ver == 10 || $.row.ver == 15"
+reverts = "SeatChanged"
+[[event]]
+type = "SeatGone"
+table = "seat"
+on = "delete"
+[[event]]
+type = "Rebooked"
+topic = "seats"
+key = "{$.new.row.passenger}"
+[event.transaction]
+by = "passenger"
+consume = true
+[event.transaction.parts]
+old = { table = "seat", on = "delete" }
+new = { table = "seat", on = "insert" }
+[event.lookup.flight]
+table = "flight"
+where = { number = "$.new.row.flight" }
+[event.data]
+old = "$.old.row.id"
+new = "$.new.row.id"
+flight_ver = "$.flight.ver"
+"#;
+
+const SCHEMA_TOML: &str = r#"
+[seat]
+key = ["id"]
+[seat.columns]
+id = "int8"
+flight = "text"
+passenger = "text"
+ver = "int8"
+[flight]
+key = ["id"]
+[flight.columns]
+id = "int8"
+number = "text"
+gate = "text"
+ver = "int8"
+notes = "text"
+"#;
+
+async fn rig(name: &str) -> Result<Rig> {
+    let rig = Rig::shared(name).await?;
+    rig.sql(SCHEMA).await?;
+    rig.write_pack_with(MAPPING, SCHEMA_TOML)?;
+    Ok(rig)
+}
+
+/// Passengers that change seats all the time, on several connections.
+struct Load {
+    stop: Arc<AtomicBool>,
+    steps: Arc<AtomicU64>,
+    workers: Vec<JoinHandle<Result<()>>>,
+}
+
+impl Load {
+    async fn start(rig: &Rig) -> Result<Self> {
+        let (stop, steps) = (
+            Arc::new(AtomicBool::new(false)),
+            Arc::new(AtomicU64::new(0)),
+        );
+        let mut workers = Vec::new();
+        for worker in 0..3_u32 {
+            let client = rig.client().await?;
+            let (stop, steps) = (Arc::clone(&stop), Arc::clone(&steps));
+            workers.push(tokio::spawn(async move {
+                let mut random = Random(u64::from(worker) + 17);
+                while !stop.load(Ordering::Relaxed) {
+                    // Each worker has passengers of its own, or two would rebook one.
+                    let passenger = format!("P{}", 1 + random.below(66) * 3 + worker);
+                    let statement = match random.below(8) {
+                        0 => format!("SELECT rebook('{passenger}')"),
+                        kind => format!("SELECT step('{passenger}', {})", kind < 4),
+                    };
+                    client.batch_execute(&statement).await?;
+                    steps.fetch_add(1, Ordering::Relaxed);
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+                Ok(())
+            }));
+        }
+        Ok(Self {
+            stop,
+            steps,
+            workers,
+        })
+    }
+
+    async fn stop(self) -> Result<u64> {
+        self.stop.store(true, Ordering::Relaxed);
+        for worker in self.workers {
+            worker.await??;
+        }
+        Ok(self.steps.load(Ordering::Relaxed))
+    }
+}
+
+/// Everything that was true, and that the events have to say: no more and no less.
+async fn is_told(rig: &Rig) -> Result<usize> {
+    let events = read_all(&rig.brokers, &rig.topic)?;
+    let of = |kind: &'static str| events.iter().filter(move |event| event.kind() == kind);
+    let mut told: Vec<String> = of("SeatChanged")
+        .map(|event| {
+            assert_eq!(
+                event.field("notes"),
+                "true",
+                "what was not sent again is still known"
+            );
+            format!(
+                "{} {} {}",
+                event.key,
+                event.field("ver"),
+                event.field("flight_ver")
+            )
+        })
+        .collect();
+    let mut rebooked: Vec<String> = of("Rebooked")
+        .map(|event| {
+            let field = |name: &str| event.field(name);
+            format!("{} {} {}", field("old"), field("new"), field("flight_ver"))
+        })
+        .collect();
+    for (told, query) in [
+        (
+            &mut told,
+            "SELECT concat_ws(' ', seat, ver, flight_ver) FROM truth",
+        ),
+        (
+            &mut rebooked,
+            "SELECT concat_ws(' ', old, new, flight_ver) FROM rebooked",
+        ),
+    ] {
+        told.sort_unstable();
+        let mut stored = rig.column(query).await?;
+        stored.sort_unstable();
+        ensure!(
+            *told == stored,
+            "{} are told, {} are true; told and not true: {:?}",
+            told.len(),
+            stored.len(),
+            told.iter()
+                .filter(|told| !stored.contains(told))
+                .take(5)
+                .collect::<Vec<_>>()
+        );
+    }
+    ensure!(of("SeatGone").count() == 0, "a rebooked seat is not gone");
+    takes_back_the_last(&events)?;
+    Ok(events.len())
+}
+
+/// Every fifth change names the event of the change that it is.
+fn takes_back_the_last(events: &[Event]) -> Result<()> {
+    let ids: HashMap<(String, String), String> = events
+        .iter()
+        .filter(|event| event.kind() == "SeatChanged")
+        .map(|event| {
+            (
+                (event.key.clone(), event.field("ver")),
+                event.id().to_owned(),
+            )
+        })
+        .collect();
+    for event in events.iter().filter(|event| event.kind() == "FifthChange") {
+        let last = ids.get(&(event.key.clone(), event.field("ver")));
+        ensure!(
+            Some(event.header("ce_reverts")) == last.map(String::as_str),
+            "{} of {} takes back another event",
+            event.field("ver"),
+            event.key
+        );
+    }
+    let order: BTreeMap<&str, i64> = BTreeMap::new();
+    events
+        .iter()
+        .filter(|event| event.kind() == "SeatChanged")
+        .try_fold(order, |mut last, event| {
+            let ver: i64 = event.field("ver").parse()?;
+            let before = last.insert(&event.key, ver).unwrap_or(ver - 1);
+            ensure!(before == ver - 1, "{}: {ver} after {before}", event.key);
+            Ok(last)
+        })?;
+    Ok(())
+}
+
+async fn eventually_told(rig: &Rig) -> Result<usize> {
+    let started = Instant::now();
+    loop {
+        match is_told(rig).await {
+            Ok(events) => return Ok(events),
+            Err(error) if started.elapsed() > SOON => return Err(error),
+            Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_looked_up_is_as_of_each_commit_however_often_the_daemon_is_killed() -> Result<()> {
+    let rig = rig("looked_up").await?;
+    let mut daemon = rig.daemon().await?;
+    daemon.ready().await?;
+    let load = Load::start(&rig).await?;
+    let mut random = Random(815);
+    for round in 1..=rounds() {
+        tokio::time::sleep(Duration::from_millis(u64::from(200 + random.below(600)))).await;
+        daemon.kill9().await?;
+        println!(
+            "round {round}: killed after {} steps",
+            load.steps.load(Ordering::Relaxed)
+        );
+        daemon = rig.daemon().await?;
+        daemon.ready().await?;
+    }
+    let steps = load.stop().await?;
+    let events = eventually_told(&rig).await?;
+    println!("{steps} steps, {events} events, each with what was true at its commit");
+    assert_eq!(daemon.terminate().await?, 0, "{}", daemon.log());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_lookup_that_is_added_later_is_refused_until_the_tables_are_read_again() -> Result<()> {
+    let rig = rig("looked_up_later").await?;
+    let (before, _) = MAPPING
+        .split_once("[defaults.seat.lookup")
+        .context("lookups")?;
+    let plain = format!(
+        "{before}[[event]]\ntype = \"SeatChanged\"\ntable = \"seat\"\non = [\"read\", \"insert\", \"update\"]\ndata.ver = \"$.row.ver\"\n"
+    );
+    rig.write_pack_with(&plain, SCHEMA_TOML)?;
+    let mut daemon = rig.daemon().await?;
+    daemon.ready().await?;
+    assert_eq!(daemon.terminate().await?, 0, "{}", daemon.log());
+    rig.write_pack_with(MAPPING, SCHEMA_TOML)?;
+    let mut daemon = rig.daemon().await?;
+    assert_eq!(daemon.exit_code().await?, 2, "{}", daemon.log());
+    let log = daemon.log();
+    assert!(
+        log.contains("MAPPING_NEEDS_STATE") && log.contains("public.flight"),
+        "{log}"
+    );
+    // The mapping that published last goes on.
+    rig.write_pack_with(&plain, SCHEMA_TOML)?;
+    let mut daemon = rig.daemon().await?;
+    daemon.ready().await?;
+    assert_eq!(daemon.terminate().await?, 0, "{}", daemon.log());
+    let read = read_all(&rig.brokers, &rig.topic)?.len();
+    assert_eq!(read, 200);
+    rig.write_pack_with(MAPPING, SCHEMA_TOML)?;
+    let said = rig.command(&["position", "set", "--snapshot"]).await?;
+    assert!(said.status.success(), "{said:?}");
+    let mut daemon = rig.daemon().await?;
+    daemon.ready().await?;
+    rig.sql("SELECT step('P7', true)").await?;
+    let started = Instant::now();
+    let last = loop {
+        let events = read_all(&rig.brokers, &rig.topic)?;
+        if events.len() == read + 201 {
+            break events;
+        }
+        ensure!(
+            started.elapsed() < SOON,
+            "{} events\n{}",
+            events.len(),
+            daemon.log()
+        );
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    let of_seven = last.iter().filter(|event| event.key == "7");
+    let told: Vec<String> = of_seven
+        .filter(|event| event.field("ver") == "2")
+        .map(|event| event.field("flight_ver"))
+        .collect();
+    assert_eq!(told, ["2"]);
+    assert_eq!(daemon.terminate().await?, 0, "{}", daemon.log());
+    Ok(())
+}
