@@ -7,6 +7,9 @@ use std::collections::HashMap;
 
 use super::Stop;
 
+/// Takes entries: a key, and what is remembered under it from then on, if anything.
+pub type EachEntry<'a> = dyn FnMut(&[u8], Option<&[u8]>) + 'a;
+
 /// Bytes under keys.
 pub trait Memory: Send {
     /// Replaces `value` by what is kept under `key`; whether there is anything.
@@ -25,7 +28,7 @@ pub trait Memory: Send {
     fn forget_all(&mut self, prefix: &[u8]) -> Result<(), Stop>;
 
     /// Hands over what was put since the last time, the last value of each key in the order of its last change.
-    fn drain(&mut self, each: &mut dyn FnMut(&[u8], Option<&[u8]>));
+    fn drain(&mut self, each: &mut EachEntry<'_>);
 }
 
 /// A memory that lives as long as its process: for cases and dry runs, and the working copy of small states.
@@ -90,7 +93,7 @@ impl Memory for InMemory {
         Ok(())
     }
 
-    fn drain(&mut self, each: &mut dyn FnMut(&[u8], Option<&[u8]>)) {
+    fn drain(&mut self, each: &mut EachEntry<'_>) {
         let mut told = std::collections::HashSet::new();
         let changed = std::mem::take(&mut self.changed);
         let mut last_changes: Vec<_> = changed

@@ -13,6 +13,7 @@ use std::time::Duration;
 use rowbridge_api::{Identity, Position, State};
 
 use crate::event::EncodedBatch;
+use crate::mapping::memory::EachEntry;
 
 /// Where a pipeline stands in its source.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -137,7 +138,7 @@ pub trait Sink {
     ///
     /// # Errors
     /// See [`SinkError`].
-    fn remembered(&mut self, _each: &mut dyn FnMut(&[u8], Option<&[u8]>)) -> Result<(), SinkError> {
+    fn remembered(&mut self, _each: &mut EachEntry<'_>) -> Result<(), SinkError> {
         Ok(())
     }
 

@@ -240,17 +240,7 @@ impl<'a> EventCompiler<'a> {
             .reverts
             .as_ref()
             .map(|reverted| self.reverted_type(scope, reverted));
-        let looked_up = || scope.reads.borrow().others.len();
-        let before_conditions = looked_up();
-        let when = clauses
-            .when
-            .iter()
-            .map(|when| guard(scope, when))
-            .collect::<Vec<_>>();
-        let judges = match looked_up() > before_conditions {
-            true => Judges::LookedUp,
-            false => Judges::TheChange,
-        };
+        let (when, judges) = conditions(scope, clauses);
         let checks = clauses
             .checks
             .iter()
@@ -560,6 +550,19 @@ fn all_or_none<T>(clause: Option<Option<T>>) -> Option<Option<T>> {
         None => Some(None),
         Some(compiled) => compiled.map(Some),
     }
+}
+
+/// Every condition, and what they are about.
+fn conditions(scope: &Scope<'_>, clauses: &Clauses) -> (Vec<Option<Guard>>, Judges) {
+    let looked_up = || scope.reads.borrow().others.len();
+    let before = looked_up();
+    let when = clauses.when.iter().map(|when| guard(scope, when));
+    let when = when.collect();
+    let judges = match looked_up() > before {
+        true => Judges::LookedUp,
+        false => Judges::TheChange,
+    };
+    (when, judges)
 }
 
 pub(super) fn guard(scope: &Scope<'_>, text: &Text) -> Option<Guard> {

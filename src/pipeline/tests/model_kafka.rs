@@ -8,6 +8,7 @@ use rowbridge_api::testkit::fake::FakeDatabase;
 
 use super::faults::{Fault, Faults};
 use crate::event::{EVENT_HEADERS, EncodedBatch, TopicId};
+use crate::mapping::memory::EachEntry;
 use crate::sink::{Checkpoint, Opened, Progress, Sink, SinkError};
 
 /// One committed event, reduced to what the tests compare.
@@ -130,7 +131,7 @@ impl Sink for ModelSink {
         Ok(())
     }
 
-    fn remembered(&mut self, each: &mut dyn FnMut(&[u8], Option<&[u8]>)) -> Result<(), SinkError> {
+    fn remembered(&mut self, each: &mut EachEntry<'_>) -> Result<(), SinkError> {
         self.fail("remembered")?;
         for (key, value) in &self.kafka.log.lock().unwrap().state {
             each(key, value.as_deref());

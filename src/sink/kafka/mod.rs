@@ -44,6 +44,7 @@ use self::producer::Names;
 use self::properties::Properties;
 use self::turns::Turns;
 use crate::event::EncodedBatch;
+use crate::mapping::memory::EachEntry;
 use crate::mapping::{Kept, Mapping, Topic};
 use crate::sink::{Checkpoint, Committed, LastCommit, Opened, Progress, Sink, SinkError};
 
@@ -289,7 +290,7 @@ impl Sink for KafkaSink {
         })
     }
 
-    fn remembered(&mut self, each: &mut dyn FnMut(&[u8], Option<&[u8]>)) -> Result<(), SinkError> {
+    fn remembered(&mut self, each: &mut EachEntry<'_>) -> Result<(), SinkError> {
         let life = self.life.as_ref().ok_or_else(not_open)?;
         match &life.state {
             Some(state) => state::read(&self.config, state, each),

@@ -17,6 +17,7 @@ use super::alarms::Alarms;
 use super::verdict::{self, Right};
 use super::{KafkaConfig, admission, properties};
 use crate::mapping::Kept;
+use crate::mapping::memory::EachEntry;
 use crate::sink::{Checkpoint, Cursor, Progress, SinkError};
 
 /// The record's key.
@@ -307,7 +308,7 @@ impl<'a> Reader<'a> {
         &self,
         topic: &str,
         start: i64,
-        each: &mut dyn FnMut(&[u8], Option<&[u8]>),
+        each: &mut EachEntry<'_>,
     ) -> Result<(), SinkError> {
         let what = format!("reading topic {topic}");
         let mut assignment = TopicPartitionList::new();

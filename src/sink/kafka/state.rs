@@ -8,6 +8,7 @@ use rowbridge_api::State;
 use super::KafkaConfig;
 use super::position::{Reader, Recorded, StateRecord};
 use crate::mapping::Kept;
+use crate::mapping::memory::EachEntry;
 use crate::sink::{Progress, SinkError};
 
 /// Where the state of this life is recorded: where the last one was, or from the end of the topic on where the
@@ -74,7 +75,7 @@ fn needs_state(missing: &[String]) -> SinkError {
 pub(super) fn read(
     config: &KafkaConfig,
     state: &StateRecord,
-    each: &mut dyn FnMut(&[u8], Option<&[u8]>),
+    each: &mut EachEntry<'_>,
 ) -> Result<(), SinkError> {
     let reader = Reader::connect(config)?;
     let topic = config.state_topic();
