@@ -77,6 +77,7 @@ pub struct Metrics {
     lag_bytes: Gauge,
     safe_wal_bytes: Gauge,
     channel_bytes: Gauge,
+    state_entries: Gauge,
     live: Arc<Live>,
 }
 
@@ -155,6 +156,11 @@ impl Metrics {
                 "channel_bytes",
                 "Source bytes read and not yet mapped",
             ),
+            state_entries: gauge(
+                &mut registry,
+                "state_entries",
+                "What rules remember: rows that they look up, by key and by index, and last events",
+            ),
             live: Arc::clone(&live),
             registry: Arc::default(),
         };
@@ -229,6 +235,12 @@ impl Metrics {
     pub fn channel_bytes(&self, bytes: usize) {
         self.channel_bytes
             .set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    /// How much rules remember.
+    pub fn state_entries(&self, entries: usize) {
+        self.state_entries
+            .set(i64::try_from(entries).unwrap_or(i64::MAX));
     }
 
     /// The committed position and whose it is. Once per Kafka commit.
@@ -416,6 +428,7 @@ mod tests {
             safe_wal_bytes: Some(1 << 30),
         });
         metrics.channel_bytes(777);
+        metrics.state_entries(12);
         let source = Identity {
             source: "postgres/7/reservations".to_owned(),
             history: "1".to_owned(),

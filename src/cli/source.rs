@@ -9,6 +9,7 @@ use rowbridge_postgres::{PostgresSource, PreviewPublication, PreviewSource};
 
 use super::peers;
 use crate::config::{Config, SourceConfig};
+use crate::mapping::Mapping;
 
 /// A source of whichever kind.
 pub(crate) enum AnySource {
@@ -31,11 +32,18 @@ pub(crate) fn configured(config: &Config) -> Result<AnySource> {
 }
 
 /// The same, for looking: it leaves no trace in the database.
-pub(crate) fn preview(config: &Config, publication: PreviewPublication) -> Result<AnySource> {
+///
+/// Existing rows are read of the tables that `mapping` looks into.
+pub(crate) fn preview(
+    config: &Config,
+    mapping: &Mapping,
+    publication: PreviewPublication,
+) -> Result<AnySource> {
     Ok(match &config.source {
         SourceConfig::Postgres(settings) => {
             let postgres = peers::postgres(config, settings)?;
-            AnySource::PostgresPreview(PreviewSource::new(postgres, &config.pipeline, publication))
+            let source = PreviewSource::new(postgres, &config.pipeline, publication);
+            AnySource::PostgresPreview(source.looking_into(mapping.looked_into()))
         }
         SourceConfig::MongoDb(settings) => {
             AnySource::MongoDb(MongoSource::preview(peers::mongodb(config, settings)))

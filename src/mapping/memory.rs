@@ -27,6 +27,9 @@ pub trait Memory: Send {
     /// The memory cannot be read.
     fn forget_all(&mut self, prefix: &[u8]) -> Result<(), Stop>;
 
+    /// How many entries there are.
+    fn entries(&self) -> usize;
+
     /// Hands over what was put since the last time, the last value of each key in the order of its last change.
     fn drain(&mut self, each: &mut EachEntry<'_>);
 }
@@ -48,16 +51,6 @@ impl InMemory {
         };
     }
 
-    /// How many entries there are.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.entries.len()
-    }
-
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
 }
 
 impl std::fmt::Debug for InMemory {
@@ -91,6 +84,10 @@ impl Memory for InMemory {
             self.put(&key, None);
         }
         Ok(())
+    }
+
+    fn entries(&self) -> usize {
+        self.entries.len()
     }
 
     fn drain(&mut self, each: &mut EachEntry<'_>) {
@@ -142,6 +139,6 @@ mod tests {
         assert!(!memory.get(b"row a", &mut value).unwrap());
         assert!(!memory.get(b"row b", &mut value).unwrap());
         assert!(memory.get(b"event a", &mut value).unwrap());
-        assert_eq!(memory.len(), 1);
+        assert_eq!(memory.entries(), 1);
     }
 }

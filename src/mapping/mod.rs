@@ -221,6 +221,13 @@ impl Mapping {
         (reverts || !kept.is_empty()).then_some(kept)
     }
 
+    /// The tables that rules look into.
+    #[must_use]
+    pub fn looked_into(&self) -> Vec<TableName> {
+        let kept = self.tables.iter().filter(|table| table.kept.is_some());
+        kept.map(|table| table.source.clone()).collect()
+    }
+
     /// Short name and source table of every table in `[tables]`, in file order.
     pub fn tables(&self) -> impl Iterator<Item = (&str, &TableName)> {
         self.tables

@@ -56,6 +56,9 @@ pub(super) fn run(
             }
             outlet.out.progress = Some(mapper.progress(&batch));
             meter.flush(batches.len() * batch.bytes.len());
+            if mapper.remembers {
+                meter.remembered(mapper.evaluator.memory().entries());
+            }
             batch.clear();
             // Nobody may be waiting for it: then its memory is freed.
             let _ = emptied_batches.try_send(batch);

@@ -158,6 +158,11 @@ impl MapperMeter {
         self.tables[shape.0 as usize].1[op as usize] += 1;
     }
 
+    /// How much the rules remember now.
+    pub(super) fn remembered(&self, entries: usize) {
+        self.metrics.state_entries(entries);
+    }
+
     /// Hands over what was counted since the last call.
     pub(super) fn flush(&mut self, waiting_bytes: usize) {
         self.metrics.channel_bytes(waiting_bytes);

@@ -355,3 +355,52 @@ async fn a_lookup_that_is_added_later_is_refused_until_the_tables_are_read_again
     assert_eq!(daemon.terminate().await?, 0, "{}", daemon.log());
     Ok(())
 }
+
+#[tokio::test]
+async fn a_dry_run_looks_rows_up_as_the_daemon_would() -> Result<()> {
+    let rig = rig("looked_up_dry").await?;
+    let arguments = [
+        "dry-run",
+        "--create-publication",
+        "--json",
+        "--limit",
+        "2",
+        "--for",
+        "50s",
+    ];
+    let dry = rig.command(&arguments);
+    let steps = async {
+        let preview = "SELECT slot_name FROM pg_replication_slots WHERE slot_name LIKE 'rowbridge_preview_%' AND database = current_database() AND active";
+        let started = Instant::now();
+        while rig.query_text(preview).await?.is_none() {
+            ensure!(started.elapsed() < SOON, "no preview began");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        rig.sql("SELECT step('P7', true); SELECT rebook('P8')")
+            .await
+    };
+    let (dry, stepped) = tokio::join!(dry, steps);
+    stepped?;
+    let (dry, said) = (dry?, String::from_utf8_lossy);
+    assert!(dry.status.success(), "{}", said(&dry.stderr));
+    let lines: Vec<serde_json::Value> = said(&dry.stdout)
+        .lines()
+        .map(serde_json::from_str)
+        .collect::<Result<_, _>>()?;
+    let told: Vec<String> = lines
+        .iter()
+        .map(|line| {
+            format!(
+                "{} {} {}",
+                line["type"], line["key"], line["data"]["flight_ver"]
+            )
+        })
+        .collect();
+    assert_eq!(
+        told,
+        ["\"SeatChanged\" \"7\" 2", "\"Rebooked\" \"P8\" 1"],
+        "{}",
+        said(&dry.stderr)
+    );
+    Ok(())
+}

@@ -1,13 +1,13 @@
 //! The source of a live dry-run: a temporary slot that vanishes with its session, from now on.
 //!
 //! Nothing of it stays behind: the slot is the session's, and a publication of its own is dropped when the
-//! run ends. It reads no existing rows and competes with no running instance.
+//! run ends. It reads existing rows only of tables that rules look into, and competes with no running instance.
 
 use std::convert::Infallible;
 
 use rowbridge_api::{
     Claim, Finding, Ownership, Position, Remembers, Source, SourceError, SourceIo, State,
-    TableNeeds,
+    TableName, TableNeeds,
 };
 
 use crate::assembler::Assembler;
@@ -16,6 +16,7 @@ use crate::check;
 use crate::config::PostgresConfig;
 use crate::publication;
 use crate::slot::{PLUGIN, start_statement};
+use crate::snapshot::Snapshot;
 use crate::source::{mapped_tables, object_name};
 use crate::sql::{Sql, quote};
 use crate::stream::Stream;
@@ -38,6 +39,8 @@ pub struct PreviewSource {
     /// Name of slot and publication of the pipeline.
     name: String,
     publication: PreviewPublication,
+    /// Tables whose existing rows are read, as of the moment from which it streams.
+    looked_into: Vec<TableName>,
     session: Option<Session>,
 }
 
@@ -54,7 +57,17 @@ impl PreviewSource {
             config,
             name: object_name(pipeline),
             publication,
+            looked_into: Vec::new(),
             session: None,
+        }
+    }
+
+    /// Reads the existing rows of these tables first.
+    #[must_use]
+    pub fn looking_into(self, looked_into: Vec<TableName>) -> Self {
+        Self {
+            looked_into,
+            ..self
         }
     }
 
@@ -66,21 +79,41 @@ impl PreviewSource {
     ) -> Result<(), SourceError> {
         let Session { sql, link } = session;
         let types = TypeNames::read(sql).await?;
-        let (_, keys) = mapped_tables(sql, &io.tables).await?;
+        let (tables, keys) = mapped_tables(sql, &io.tables).await?;
         let slot = format!("rowbridge_preview_{}", link.backend_pid());
         let create = format!(
-            "CREATE_REPLICATION_SLOT {} TEMPORARY LOGICAL {PLUGIN} NOEXPORT_SNAPSHOT",
+            "CREATE_REPLICATION_SLOT {} TEMPORARY LOGICAL {PLUGIN} EXPORT_SNAPSHOT",
             quote(&slot)
         );
         let doing = "cannot create a temporary slot";
+        let snapshot = match self.looked_into.is_empty() {
+            true => None,
+            false => {
+                let opened = Snapshot::open(&self.config).await;
+                Some(opened.map_err(|error| error.while_doing("cannot open a session"))?)
+            }
+        };
         let rows = link.query(&create).await;
         let rows = rows.map_err(|error| error.while_doing(doing))?;
-        let point = rows.first().and_then(|row| row.get(1)?.as_ref());
-        let point = point.and_then(|text| text.parse::<Position>().ok());
+        let column = |number: usize| rows.first().and_then(|row| row.get(number)?.as_ref());
+        let point = column(1).and_then(|text| text.parse::<Position>().ok());
         let point = point.ok_or_else(|| SourceError::transient(doing))?.order();
+        let exported = column(2).ok_or_else(|| SourceError::transient(doing))?;
+        let mut next_shape = 0;
+        if let Some(mut snapshot) = snapshot {
+            snapshot.import(exported, point).await?;
+            let found = publication::read(sql, publication).await?;
+            let found = found.ok_or_else(|| publication::gone(publication, &io.tables))?;
+            let wanted = io.tables.iter().zip(&tables);
+            let wanted = wanted.filter(|(need, _)| self.looked_into.contains(&need.table));
+            let plan =
+                wanted.map(|(need, table)| snapshot.plan(need, table, &found, &types, &keys));
+            let plan = plan.collect();
+            next_shape = snapshot.send(plan, io, &self.config, point).await?;
+        }
         let started = link.start_copy(&start_statement(&slot, publication)).await;
         started.map_err(|error| error.while_doing("cannot start streaming"))?;
-        let assembler = Assembler::new(keys, types, point, 0);
+        let assembler = Assembler::new(keys, types, point, next_shape);
         Stream::new(link, io, &self.config.limits, assembler, point)
             .run()
             .await

@@ -35,7 +35,7 @@ pub(super) async fn run(config: Option<&Path>, args: &DryRunArgs) -> anyhow::Res
     } else {
         PreviewPublication::OfPipeline
     };
-    let mut source = source::preview(&config, publication)?;
+    let mut source = source::preview(&config, &mapping, publication)?;
     let identity = match source.own().await.map_err(refusal::of_source)? {
         Claim::Owned(ownership) => ownership.identity,
         Claim::Standby { holder } => {

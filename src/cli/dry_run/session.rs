@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use rowbridge_api::{Batch, Item, State};
+use rowbridge_api::{Batch, Item, Op, State};
 
 use super::super::FAILED;
 use super::super::args::DryRunArgs;
@@ -117,7 +117,7 @@ impl<'m, W: Write> Session<'m, W> {
                 (Explain::Yes, true) => self.explained(batch, item)?,
                 _ => explained,
             };
-            self.counts.changes += u64::from(matches!(item, Item::Change(_)));
+            self.counts.changes += u64::from(self.counts_as_change(item));
             match self.print(&explained) {
                 Ok(Flow::More) => {}
                 Ok(Flow::Enough) => return Ok(Flow::Enough),
@@ -126,6 +126,12 @@ impl<'m, W: Write> Session<'m, W> {
             }
         }
         Ok(Flow::More)
+    }
+
+    /// Rows that are read because rules look them up are no changes.
+    fn counts_as_change(&self, item: &Item) -> bool {
+        let gathers = self.replay.mapping().gathers();
+        matches!(item, Item::Change(change) if !(gathers && change.op == Op::Read))
     }
 
     /// Makes what was printed visible: the input has nothing more right now.
