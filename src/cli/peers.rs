@@ -108,6 +108,7 @@ pub(crate) fn limits(config: &Config) -> pipeline::Limits {
         channel_batches: limits.channel_batches(),
         commit_min_interval: limits.commit_min_interval,
         commit_max_records: limits.transaction_records,
+        transaction_rows: limits.transaction_rows,
         commit_max_age: limits.transaction_age,
         max_record_bytes: limits.max_record_bytes,
         backoff_min: limits.retry_min,

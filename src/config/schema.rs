@@ -189,6 +189,8 @@ pub(super) const KEYS: &[Key] = keys! {
         "Longest record (key, value and headers). A longer event is a bad record. Must stay below the broker's `message.max.bytes`.";
     "limits.transaction_records": Integer(1..=1_000_000), Default("20000"),
         "Records after which a Kafka transaction is committed, even inside a source transaction.";
+    "limits.transaction_rows": Integer(1_000..=100_000_000), Default("10000"),
+        "Changes of a source transaction that are kept in memory until its end, where a mapping looks rows up or makes events of several rows; more wait in the folder for temporary files (`TMPDIR`).";
     "limits.transaction_age_ms": Integer(10..=10 * MINUTE_MS), Default("500"),
         "Age after which a Kafka transaction is committed, even inside a source transaction.";
     "limits.transaction_timeout_ms": Integer(1_000..=60 * MINUTE_MS), Default("60000"),

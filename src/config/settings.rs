@@ -142,6 +142,7 @@ pub struct Limits {
     #[serde(deserialize_with = "bytes")]
     pub max_record_bytes: usize,
     pub transaction_records: usize,
+    pub transaction_rows: usize,
     #[serde(rename = "transaction_age_ms", deserialize_with = "milliseconds")]
     pub transaction_age: Duration,
     #[serde(rename = "transaction_timeout_ms", deserialize_with = "milliseconds")]

@@ -11,11 +11,12 @@ use super::encode::{self, Occurrence};
 use super::fault::{Fault, FaultKind};
 use super::file::OnError;
 pub use super::gathered::Arrival;
-use super::gathered::Gathered;
+use super::gathered::{Gathered, GatheredRow};
 use super::joins::{JoinedEvent, Joins};
 use super::kept;
 use super::memory::{InMemory, Memory};
 use super::rule::{RowImage, Rule, Side};
+use super::spool::Spool;
 use super::verdict::Verdict;
 use super::work::Work;
 use super::{Mapping, Stamp, Stop};
@@ -128,6 +129,13 @@ impl Evaluator {
         }
     }
 
+    /// Puts the rows of transactions away in `spool` that have more than so many changes and are gathered.
+    #[must_use]
+    pub fn spooling(mut self, spool: Box<dyn Spool>, changes: usize) -> Self {
+        self.gathered.spool(spool, changes);
+        self
+    }
+
     /// The mapping it evaluates.
     #[must_use]
     pub fn mapping(&self) -> &Arc<Mapping> {
@@ -209,7 +217,7 @@ impl Evaluator {
         self.work.keeper.follow(place, batch, change)?;
         // Most rows that are looked up give no event themselves.
         if self.rules.follows(number, change.op) || self.rules.may_join(number, change.op) {
-            self.gathered.push(batch, tx, change, arrival);
+            self.gathered.push(batch, tx, change, arrival)?;
         }
         Ok(())
     }
@@ -241,22 +249,25 @@ impl Evaluator {
         last: &mut Option<Evaluated>,
         out: &mut EncodedBatch,
     ) -> Result<Settled, Stop> {
+        self.gathered.close()?;
         let joins = match self.joins.take() {
             Some(joins) => joins,
-            None => Joins::of(&self.rules, &self.gathered)?,
+            None => Joins::of(&self.rules, &mut self.gathered)?,
         };
         let joins = self.joins.insert(joins);
-        while let Some(next) = self.gathered.next() {
+        while let Some(number) = self.gathered.next() {
+            let row = self.gathered.row(number)?;
             let mark = Mark::of(out);
             let (rules, work) = (&self.rules, &mut self.work);
-            let evaluated = rules.evaluate_gathered(&self.gathered, joins, work, out);
-            if evaluated.is_err() || next.arrival == Arrival::Published {
+            let evaluated =
+                rules.evaluate_gathered(number, &row, &mut self.gathered, joins, work, out);
+            if evaluated.is_err() || row.arrival() == Arrival::Published {
                 mark.roll_back(out);
             }
             evaluated?;
             self.gathered.advance();
-            if let Arrival::New { witness } = next.arrival {
-                let ordinal = next.change.ordinal;
+            if let Arrival::New { witness } = row.arrival() {
+                let ordinal = row.change().ordinal;
                 *last = Some(Evaluated { ordinal, witness });
                 if out.buf.len() >= full {
                     return Ok(Settled::Partly);
@@ -264,14 +275,14 @@ impl Evaluator {
             }
         }
         self.joins = None;
-        self.gathered.clear();
+        self.gathered.clear()?;
         self.work.keeper.settled();
         Ok(Settled::Wholly)
     }
 
     /// The rules, what they work with, and what waits for them.
-    pub(super) fn parts(&mut self) -> (&Rules, &mut Work, &Gathered) {
-        (&self.rules, &mut self.work, &self.gathered)
+    pub(super) fn parts(&mut self) -> (&Rules, &mut Work, &mut Gathered) {
+        (&self.rules, &mut self.work, &mut self.gathered)
     }
 }
 
@@ -332,14 +343,15 @@ impl Rules {
     /// complete with it.
     fn evaluate_gathered(
         &self,
-        gathered: &Gathered,
+        at: usize,
+        row: &GatheredRow,
+        gathered: &mut Gathered,
         joins: &Joins,
         work: &mut Work,
         out: &mut EncodedBatch,
     ) -> Result<(), Stop> {
-        let at = gathered.evaluated();
-        let (change, tx) = gathered.change(at);
-        let batch = &gathered.batch;
+        let (batch, change) = (row.batch(), row.change());
+        let tx = &gathered.transaction(row).clone();
         let own = match joins.consumes(at) {
             true => Own::Consumed,
             false => Own::Fires,
@@ -369,7 +381,7 @@ impl Rules {
     /// Puts the parts of an event of several rows at hand.
     pub(super) fn have_parts(
         &self,
-        gathered: &Gathered,
+        gathered: &mut Gathered,
         event: &JoinedEvent,
         work: &mut Work,
     ) -> Result<(), Stop> {
@@ -377,13 +389,16 @@ impl Rules {
         let rule = &self.mapping.rules[usize::from(event.rule)];
         let parts = rule.joining.iter().flat_map(|joining| &joining.parts);
         for (part, row) in parts.zip(&event.parts) {
-            let row = row.map(|row| gathered.change(row));
-            let bound = match row {
-                Some((change, tx)) => self.bound_table(change, tx)?,
+            let row = match row {
+                Some(row) => Some(gathered.row(*row)?),
                 None => None,
             };
-            let changed = row.zip(bound);
-            let changed = changed.map(|((change, _), (_, bound))| (bound, &gathered.batch, change));
+            let bound = match &row {
+                Some(row) => self.bound_table(row.change(), gathered.transaction(row))?,
+                None => None,
+            };
+            let changed = row.as_ref().zip(bound);
+            let changed = changed.map(|(row, (_, bound))| (bound, row.batch(), row.change()));
             work.others.add_change(&part.name, part.table, changed);
         }
         Ok(())

@@ -57,11 +57,13 @@ impl Evaluator {
     /// As [`Evaluator::explain`].
     pub fn explain_gathered(&mut self) -> Result<Vec<(Change, Vec<RuleOutcome>)>, Stop> {
         let (known, work, gathered) = self.parts();
+        gathered.close()?;
         let joins = Joins::of(known, gathered)?;
         let mut explained = Vec::with_capacity(gathered.len());
         for at in 0..gathered.len() {
-            let (change, tx) = gathered.change(at);
-            let mut outcomes = known.explain(&gathered.batch, tx, change, work)?;
+            let row = gathered.row(at)?;
+            let (batch, tx) = (row.batch(), gathered.transaction(&row));
+            let mut outcomes = known.explain(batch, tx, row.change(), work)?;
             if joins.consumes(at) {
                 for outcome in &mut outcomes {
                     if matches!(outcome.outcome, Outcome::Fired(_)) {
@@ -71,7 +73,7 @@ impl Evaluator {
                 }
             }
             outcomes.extend(known.explain_joined(gathered, &joins, at, work)?);
-            explained.push((*change, outcomes));
+            explained.push((*row.change(), outcomes));
         }
         Ok(explained)
     }
@@ -119,18 +121,19 @@ impl Rules {
     /// What the rules of several rows do with a gathered change that may be a part of them.
     fn explain_joined(
         &self,
-        gathered: &Gathered,
+        gathered: &mut Gathered,
         joins: &Joins,
         at: usize,
         work: &mut Work,
     ) -> Result<Vec<RuleOutcome>, Stop> {
-        let (change, tx) = gathered.change(at);
+        let row = gathered.row(at)?;
+        let (batch, change) = (row.batch(), row.change());
+        let tx = &gathered.transaction(&row).clone();
         let mut outcomes = Vec::new();
         let Some((table, bound)) = self.bound_table(change, tx)? else {
             return Ok(outcomes);
         };
         let mapping = self.mapping();
-        let batch = &gathered.batch;
         let context = context(mapping, table, bound, self.stamp(), batch, tx, change);
         for (number, rule) in (0_u16..).zip(&mapping.rules) {
             let parts = rule.joining.iter().flat_map(|joining| &joining.parts);

@@ -45,7 +45,7 @@ impl Joins {
     ///
     /// # Errors
     /// A row whose part cannot be decided, under `on_error = "stop"`; a change that does not fit its shape.
-    pub(super) fn of(rules: &Rules, gathered: &Gathered) -> Result<Self, Stop> {
+    pub(super) fn of(rules: &Rules, gathered: &mut Gathered) -> Result<Self, Stop> {
         let mut joins = Self {
             consumed: vec![false; gathered.len()],
             ..Self::default()
@@ -63,7 +63,7 @@ impl Joins {
     fn rule(
         &mut self,
         rules: &Rules,
-        gathered: &Gathered,
+        gathered: &mut Gathered,
         number: u16,
         joining: &Joining,
     ) -> Result<(), Stop> {
@@ -93,13 +93,15 @@ impl Joins {
     fn part_of(
         &mut self,
         rules: &Rules,
-        gathered: &Gathered,
+        gathered: &mut Gathered,
         number: u16,
         joining: &Joining,
         at: usize,
         value: &mut Vec<u8>,
     ) -> Result<Option<usize>, Stop> {
-        let (change, tx) = gathered.change(at);
+        let row = gathered.row(at)?;
+        let (batch, change) = (row.batch(), row.change());
+        let tx = gathered.transaction(&row);
         let Some((table, bound)) = rules.bound_table(change, tx)? else {
             return Ok(None);
         };
@@ -110,7 +112,7 @@ impl Joins {
             table,
             bound,
             rules.stamp(),
-            &gathered.batch,
+            batch,
             tx,
             change,
         );

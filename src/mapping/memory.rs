@@ -50,7 +50,6 @@ impl InMemory {
             None => self.entries.remove(key),
         };
     }
-
 }
 
 impl std::fmt::Debug for InMemory {

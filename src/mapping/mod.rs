@@ -30,6 +30,7 @@ mod others;
 mod quarantine;
 mod rule;
 mod schema;
+pub mod spool;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests;

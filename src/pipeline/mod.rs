@@ -14,6 +14,7 @@ mod mapper;
 mod meter;
 mod planted;
 mod replay;
+mod spool;
 #[cfg(test)]
 mod tests;
 
@@ -51,6 +52,8 @@ pub struct Limits {
     pub commit_max_records: usize,
     /// A commit takes no further batch once it is so old.
     pub commit_max_age: Duration,
+    /// A transaction that is gathered has so many changes in memory, and no more.
+    pub transaction_rows: usize,
     /// Longest record in bytes.
     pub max_record_bytes: usize,
     pub backoff_min: Duration,
@@ -72,6 +75,7 @@ impl Default for Limits {
             commit_min_interval: Duration::ZERO,
             commit_max_records: 20_000,
             commit_max_age: Duration::from_millis(500),
+            transaction_rows: 10_000,
             max_record_bytes: 1 << 20,
             backoff_min: Duration::from_millis(100),
             backoff_max: Duration::from_secs(10),
@@ -185,7 +189,10 @@ where
         max_record_bytes: plan.limits.max_record_bytes,
     };
     let memory = Box::new(begin.memory);
-    let evaluator = Evaluator::with_memory(Arc::clone(&plan.mapping), stamp, memory);
+    let evaluator = Evaluator::with_memory(Arc::clone(&plan.mapping), stamp, memory).spooling(
+        Box::<spool::FileSpool>::default(),
+        plan.limits.transaction_rows,
+    );
     let channels = mapper::Channels {
         batches,
         emptied_batches: recycle,

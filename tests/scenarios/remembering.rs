@@ -404,3 +404,57 @@ async fn a_dry_run_looks_rows_up_as_the_daemon_would() -> Result<()> {
     );
     Ok(())
 }
+
+/// Past `limits.transaction_rows` the rows of a transaction wait on disk until its commit; what was published of it
+/// before a kill does not come again.
+#[tokio::test]
+async fn a_huge_transaction_takes_little_memory_and_goes_on_after_a_kill_in_its_middle()
+-> Result<()> {
+    const ROWS: usize = 60_000;
+    let rig = rig("looked_up_huge").await?;
+    let mut daemon = rig.daemon().await?;
+    daemon.ready().await?;
+    let small = rss_kib(daemon.pid().context("a daemon")?)?;
+    rig.sql(&format!(
+        "BEGIN; INSERT INTO seat SELECT 300000 + n, 'F' || (1 + n % 20), 'Q' || n, 1 FROM generate_series(1, {ROWS}) n; \
+         UPDATE flight SET ver = ver + 1; \
+         INSERT INTO truth SELECT s.id, s.ver, f.ver FROM seat s JOIN flight f ON f.number = s.flight WHERE s.id >= 300000; COMMIT"
+    ))
+    .await?;
+    let published = "rowbridge_events_total{type=\"SeatChanged\"}";
+    crate::rig::eventually("a part of the transaction", SOON, || async {
+        Ok(daemon
+            .metric(published)
+            .await
+            .is_ok_and(|part| part > 1_000.0))
+    })
+    .await?;
+    let part = daemon.metric(published).await?;
+    daemon.kill9().await?;
+    daemon = rig.daemon().await?;
+    daemon.ready().await?;
+    let events = eventually_told(&rig).await?;
+    let huge = rss_kib(daemon.pid().context("a daemon")?)?;
+    println!(
+        "killed after {part} of {ROWS} rows; {events} events; {small} KiB before, {huge} KiB at most"
+    );
+    ensure!(part < ROWS as f64, "killed too late: all was published");
+    // The last event of each seat is remembered, in some 200 bytes each; the rows are not.
+    ensure!(
+        huge < small + 40 * 1024,
+        "{small} KiB before, {huge} KiB at most"
+    );
+    assert_eq!(daemon.terminate().await?, 0, "{}", daemon.log());
+    Ok(())
+}
+
+/// The highest resident memory of a process so far.
+fn rss_kib(pid: u32) -> Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    Ok(line
+        .context("VmHWM")?
+        .trim()
+        .trim_end_matches(" kB")
+        .parse()?)
+}

@@ -62,6 +62,20 @@ impl CellRange {
         Self { start, len }
     }
 
+    /// As one number, to be put away and made again with [`CellRange::from_bits`].
+    #[must_use]
+    pub const fn to_bits(self) -> u64 {
+        (self.start as u64) << 32 | self.len as u64
+    }
+
+    #[must_use]
+    pub const fn from_bits(bits: u64) -> Self {
+        Self {
+            start: (bits >> 32) as u32,
+            len: bits as u32,
+        }
+    }
+
     /// The value in its batch's buffer; nothing for null and for unavailable.
     #[must_use]
     pub fn bytes(self, buffer: &[u8]) -> Option<&[u8]> {

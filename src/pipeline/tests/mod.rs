@@ -200,6 +200,8 @@ impl World {
             encoded_bytes: 1,
             commit_min_interval: Duration::ZERO,
             commit_max_records: 6,
+            // The large transaction is put away.
+            transaction_rows: LARGE / 2,
             backoff_min: Duration::from_micros(100),
             backoff_max: Duration::from_millis(2),
             standby_poll: Duration::from_millis(1),
