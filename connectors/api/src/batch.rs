@@ -62,18 +62,15 @@ impl CellRange {
         Self { start, len }
     }
 
-    /// As one number, to be put away and made again with [`CellRange::from_bits`].
+    /// As numbers, to be put away and made again with [`CellRange::from_numbers`].
     #[must_use]
-    pub const fn to_bits(self) -> u64 {
-        (self.start as u64) << 32 | self.len as u64
+    pub const fn to_numbers(self) -> [u32; 2] {
+        [self.start, self.len]
     }
 
     #[must_use]
-    pub const fn from_bits(bits: u64) -> Self {
-        Self {
-            start: (bits >> 32) as u32,
-            len: bits as u32,
-        }
+    pub const fn from_numbers([start, len]: [u32; 2]) -> Self {
+        Self { start, len }
     }
 
     /// The value in its batch's buffer; nothing for null and for unavailable.

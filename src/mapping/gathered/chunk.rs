@@ -54,7 +54,9 @@ impl Chunk {
         }
         out.extend_from_slice(bytes);
         for cell in cells {
-            out.extend_from_slice(&cell.to_bits().to_le_bytes());
+            for number in cell.to_numbers() {
+                out.extend_from_slice(&number.to_le_bytes());
+            }
         }
         for gathered in &self.changes {
             gathered.write(out);
@@ -69,7 +71,9 @@ impl Chunk {
         let batch = &mut chunk.rows.0;
         batch.bytes.extend_from_slice(input.take(lengths[0])?);
         for _ in 0..lengths[1] {
-            batch.cells.push(CellRange::from_bits(input.u64()?));
+            batch
+                .cells
+                .push(CellRange::from_numbers([input.u32()?, input.u32()?]));
         }
         for _ in 0..lengths[2] {
             chunk.changes.push(GatheredChange::read(&mut input)?);
