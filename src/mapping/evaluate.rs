@@ -186,8 +186,22 @@ impl Evaluator {
         out: &mut EncodedBatch,
     ) -> Result<(), Stop> {
         let mark = Mark::of(out);
-        let rows = Rows { batch, tx, change };
-        let evaluated = self.rules.evaluate(rows, Own::Fires, &mut self.work, out);
+        let (rules, work) = (&self.rules, &mut self.work);
+        let mut whole = std::mem::take(&mut work.whole);
+        let kept = match rules.keeps(change, tx)? {
+            Some(place) => work.keep(place, batch, change, &mut whole)?,
+            None => None,
+        };
+        let rows = match &kept {
+            Some(change) => Rows {
+                batch: &whole,
+                tx,
+                change,
+            },
+            None => Rows { batch, tx, change },
+        };
+        let evaluated = rules.evaluate(rows, Own::Fires, work, out);
+        work.whole = whole;
         if evaluated.is_err() {
             // They come again when the change is read again.
             mark.roll_back(out);
@@ -206,19 +220,26 @@ impl Evaluator {
         change: &Change,
         arrival: Arrival,
     ) -> Result<(), Stop> {
-        let Some((number, bound)) = self.rules.bound_table(change, tx)? else {
-            return Ok(());
+        let mut whole = std::mem::take(&mut self.work.whole);
+        let kept = match self.rules.keeps(change, tx)? {
+            Some(place) => self.work.keep(place, batch, change, &mut whole)?,
+            None => None,
         };
-        let place = kept::Place {
-            number,
-            table: &self.rules.mapping.tables[number],
-            bound,
-        };
-        self.work.keeper.follow(place, batch, change)?;
         // Most rows that are looked up give no event themselves.
-        if self.rules.follows(number, change.op) || self.rules.may_join(number, change.op) {
-            self.gathered.push(batch, tx, change, arrival)?;
+        let number = self
+            .rules
+            .bound_table(change, tx)?
+            .map(|(number, _)| number);
+        let may_matter = |number| {
+            self.rules.follows(number, change.op) || self.rules.may_join(number, change.op)
+        };
+        if number.is_some_and(may_matter) {
+            match &kept {
+                Some(kept) => self.gathered.push(&whole, tx, kept, arrival)?,
+                None => self.gathered.push(batch, tx, change, arrival)?,
+            }
         }
+        self.work.whole = whole;
         Ok(())
     }
 
@@ -462,6 +483,17 @@ impl Rules {
                 .remember_event(table, &rule.event_type, &work.entity, id);
         }
         Ok(made)
+    }
+
+    /// Where a change is kept, if the rows of its table are.
+    fn keeps(&self, change: &Change, tx: &Transaction) -> Result<Option<kept::Place<'_>>, Stop> {
+        let found = self.bound_table(change, tx)?;
+        let places = found.map(|(number, bound)| kept::Place {
+            number,
+            table: &self.mapping.tables[number],
+            bound,
+        });
+        Ok(places.filter(|place| place.table.kept.is_some()))
     }
 
     /// Whether a change of a table may do anything at all.

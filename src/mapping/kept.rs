@@ -18,7 +18,7 @@ pub(super) mod tests;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use rowbridge_api::{Batch, Cell, Change, Op, Row, State};
+use rowbridge_api::{Batch, Cell, Change, Image, Op, Row, State};
 use uuid::Uuid;
 
 use self::entry::Key;
@@ -154,6 +154,57 @@ impl Keeper {
                 self.replace(place, before, after)
             }
         }
+    }
+
+    /// Copies a change with what its source left out and is kept: cells of the row before, and those of the row after
+    /// that did not change. What was never kept stays unavailable.
+    ///
+    /// # Errors
+    /// The memory cannot be read.
+    pub(super) fn complete(
+        &mut self,
+        place: Place<'_>,
+        batch: &Batch,
+        change: &Change,
+        into: &mut Batch,
+    ) -> Result<Change, Stop> {
+        into.clear();
+        let (before, after) = (batch.before(change), batch.after(change));
+        let [mut was, is] = std::mem::take(&mut self.buffers);
+        // The key did not change where the row before does not tell one.
+        let has_key = self.old_key.of_row(place.table, place.bound, before)
+            || self.old_key.of_row(place.table, place.bound, after);
+        let old = match has_key && matches!(change.op, Op::Update | Op::Delete) {
+            true => self.stored(place.number, place.table, &mut was)?,
+            false => None,
+        };
+        let mut from_kept: Vec<Option<usize>> = vec![None; usize::from(change.width)];
+        if let (Some(kept), Some(old)) = (&place.bound.kept, &old) {
+            for (slot, index) in &kept.columns {
+                from_kept[*index] = old.column(*slot).map(|(_, index)| index);
+            }
+        }
+        let mut copy = |image: Option<Row<'_>>| {
+            let Some(image) = image else {
+                return Image::Absent;
+            };
+            let first_cell = u32::try_from(into.cells.len()).expect("fewer than 2^32 cells");
+            for (index, kept) in from_kept.iter().enumerate() {
+                let cell = match (image.cell(index), kept) {
+                    (Cell::Unavailable, Some(kept)) => was.row().cell(*kept),
+                    (cell, _) => cell,
+                };
+                into.push_cell(cell);
+            }
+            Image::Row { first_cell }
+        };
+        let (before, after) = (copy(before), copy(after));
+        self.buffers = [was, is];
+        Ok(Change {
+            before,
+            after,
+            ..*change
+        })
     }
 
     /// Keeps the row at hand instead of the one under its old key.

@@ -41,8 +41,9 @@ pub(super) struct Table {
     pub(super) columns: Vec<ColumnDecl>,
     /// Slots of the columns that find one row together.
     pub(super) indexes: Vec<Box<[u16]>>,
-    /// What is kept of its rows, so that others can look them up.
+    /// What is kept of its rows, so that others can look them up, or to know what they were.
     pub(super) kept: Option<KeptColumns>,
+    pub(super) before: BeforeFrom,
     /// Event types that others take back: the last of each is remembered by the row's key.
     pub(super) reverted: Vec<String>,
     /// Slots of the key's parts.
@@ -93,6 +94,16 @@ pub(super) struct Rule {
     pub(super) time: Option<Place>,
     pub(super) headers: Box<[OwnHeader]>,
     pub(super) body: Body,
+}
+
+/// Where the row before a change comes from, and cells that did not change.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum BeforeFrom {
+    /// The source sends it (PostgreSQL: replica identity; MongoDB: pre-images).
+    #[default]
+    Source,
+    /// Every row is kept, and what the source does not send is taken from there.
+    State,
 }
 
 /// Slots of the columns of a table whose rows are kept, ascending.

@@ -1,5 +1,6 @@
 //! What evaluation works with from rule to rule: the rows that are looked up, and the events that are taken back.
 
+use rowbridge_api::{Batch, Change};
 use uuid::Uuid;
 
 use super::Stop;
@@ -8,7 +9,7 @@ use super::fault::Fault;
 use super::kept::{self, Keeper};
 use super::memory::Memory;
 use super::others::Others;
-use super::rule::{By, Judges, Lookup, Missing, Rule, Table};
+use super::rule::{BeforeFrom, By, Judges, Lookup, Missing, Rule, Table};
 use super::verdict::{Scratch, Verdict};
 
 /// What evaluation works with.
@@ -21,6 +22,8 @@ pub(super) struct Work {
     values: Vec<Vec<u8>>,
     /// The key of the entity at hand, as text.
     pub(super) entity: Vec<u8>,
+    /// The change at hand with what its source left out.
+    pub(super) whole: Batch,
 }
 
 impl Work {
@@ -31,7 +34,28 @@ impl Work {
             keeper: Keeper::new(memory),
             values: Vec::new(),
             entity: Vec::new(),
+            whole: Batch::default(),
         }
+    }
+
+    /// Keeps a change of a table whose rows are kept. Where the row before comes from there, the change is copied into
+    /// `whole`, with what its source left out.
+    ///
+    /// # Errors
+    /// The change does not say which row it is about, or the memory cannot be read.
+    pub(super) fn keep(
+        &mut self,
+        place: kept::Place<'_>,
+        batch: &Batch,
+        change: &Change,
+        whole: &mut Batch,
+    ) -> Result<Option<Change>, Stop> {
+        let completed = match place.table.before {
+            BeforeFrom::State => Some(self.keeper.complete(place, batch, change, whole)?),
+            BeforeFrom::Source => None,
+        };
+        self.keeper.follow(place, batch, change)?;
+        Ok(completed)
     }
 }
 

@@ -10,9 +10,10 @@ use anyhow::{Context, Result, ensure};
 use rowbridge_testbed::consumer::{Event, read_all};
 use tokio::task::JoinHandle;
 
-use crate::kills::rounds;
-use crate::rig::{Rig, SOON};
-use crate::workload::Random;
+use crate::kills::{rounds, settled};
+use crate::oracle::Reads;
+use crate::rig::{LEDGER, Rig, SOON};
+use crate::workload::{Random, Workload, open_accounts};
 
 /// Flights, seats on them, and what was true when a seat was committed: each step locks its flight first, so that no
 /// other commit of that flight comes between.
@@ -294,6 +295,53 @@ async fn what_is_looked_up_is_as_of_each_commit_however_often_the_daemon_is_kill
     let steps = load.stop().await?;
     let events = eventually_told(&rig).await?;
     println!("{steps} steps, {events} events, each with what was true at its commit");
+    assert_eq!(daemon.terminate().await?, 0, "{}", daemon.log());
+    Ok(())
+}
+
+/// The table's replica identity is its key, as nobody may touch it: rules read the row before from what is kept.
+#[tokio::test]
+async fn rows_before_a_change_are_known_though_the_source_sends_none_of_them() -> Result<()> {
+    let rig = Rig::shared("kept_before").await?;
+    rig.sql("ALTER TABLE account REPLICA IDENTITY DEFAULT")
+        .await?;
+    let kept = LEDGER.replace(
+        "account = \"public.account\"",
+        "account = { name = \"public.account\", before = \"state\" }",
+    );
+    rig.write_pack(&kept)?;
+    open_accounts(&rig, 100).await?;
+    let checked = rig.command(&["check"]).await?;
+    assert!(
+        checked.status.success(),
+        "{}",
+        String::from_utf8_lossy(&checked.stdout)
+    );
+    let mut daemon = rig.daemon().await?;
+    daemon.ready().await?;
+    let load = Workload::start(&rig, 3, 100, Duration::from_millis(1));
+    let mut random = Random(99);
+    for _ in 0..rounds() {
+        tokio::time::sleep(Duration::from_millis(u64::from(200 + random.below(500)))).await;
+        daemon.kill9().await?;
+        daemon = rig.daemon().await?;
+        daemon.ready().await?;
+    }
+    let written = load.stop().await;
+    let events = settled(&rig, Reads::Once).await?;
+    let quarantined = read_all(&rig.brokers, "rowbridge.kept_before.quarantine")?;
+    assert!(quarantined.is_empty(), "{quarantined:?}");
+    for event in read_all(&rig.brokers, &rig.topic)? {
+        if event.kind() == "AccountChanged" {
+            let before: i64 = event.field("previous_ver").parse()?;
+            ensure!(
+                event.field("ver").parse() == Ok(before + 1),
+                "{}",
+                event.key
+            );
+        }
+    }
+    println!("{written} transactions, {events} events, each with the row before");
     assert_eq!(daemon.terminate().await?, 0, "{}", daemon.log());
     Ok(())
 }

@@ -192,6 +192,18 @@ impl Batch {
         self.cells.push(CellRange::value(start, len));
     }
 
+    /// Appends a cell with a copy of its value.
+    ///
+    /// # Panics
+    /// As [`Batch::push_value`].
+    pub fn push_cell(&mut self, cell: Cell<'_>) {
+        match cell {
+            Cell::Value(value) => self.push_value(value),
+            Cell::Null => self.cells.push(CellRange::NULL),
+            Cell::Unavailable => self.cells.push(CellRange::UNAVAILABLE),
+        }
+    }
+
     /// The row of `image`, or nothing if it is absent.
     #[must_use]
     pub fn row(&self, change: &Change, image: Image) -> Option<Row<'_>> {

@@ -74,10 +74,10 @@ fn compile_files(pack: &Pack, report: &Report) -> Option<Mapping> {
     }
     let needs = needs::of(&tables, &compiled);
     let mut tables: Vec<Table> = tables.into_iter().map(|table| table.table).collect();
+    needs::keep(&mut tables, &compiled);
     for (table, watched) in tables.iter_mut().zip(compiled.watched) {
         table.watched = watched;
     }
-    needs::keep(&mut tables, &compiled.reads);
     for rule in compiled.rules.iter().filter(|rule| rule.is_reverted) {
         let reverted = &mut tables[rule.table].reverted;
         if !reverted.contains(&rule.event_type) {
@@ -204,6 +204,7 @@ fn resolve_table(report: &Report, decl: &TableDecl, schema: &[SchemaTable]) -> R
         key: Vec::new(),
         indexes: Vec::new(),
         kept: None,
+        before: decl.before,
         reverted: Vec::new(),
         watched: Vec::new(),
         lifecycles: Vec::new(),

@@ -5,7 +5,7 @@ use rowbridge_api::{ColumnNeed, Op, OpSet, TableNeeds};
 use super::ResolvedTable;
 use super::event::CompiledEvents;
 use crate::mapping::expression::{BeforeRead, Reads};
-use crate::mapping::rule::{KeptColumns, Rule, Table};
+use crate::mapping::rule::{BeforeFrom, KeptColumns, Rule, Table};
 
 pub(super) fn of(tables: &[ResolvedTable], compiled: &CompiledEvents) -> Vec<TableNeeds> {
     tables
@@ -18,12 +18,19 @@ pub(super) fn of(tables: &[ResolvedTable], compiled: &CompiledEvents) -> Vec<Tab
         .collect()
 }
 
-/// Has the tables that rules look into kept: the columns that any of them reads.
-pub(super) fn keep(tables: &mut [Table], reads: &[Reads]) {
+/// Has the rows kept of tables that rules look into, and of those whose rows before a change come from there: the
+/// columns that any rule reads.
+pub(super) fn keep(tables: &mut [Table], compiled: &CompiledEvents) {
     for (number, table) in tables.iter_mut().enumerate() {
-        let read = reads.iter().flat_map(|reads| &reads.others);
+        let read = compiled.reads.iter().flat_map(|reads| &reads.others);
         let read = read.filter(|(table, _)| *table == number);
         let mut slots: Vec<u16> = read.map(|(_, slot)| *slot).collect();
+        if table.before == BeforeFrom::State {
+            let readers = readers(number, table, compiled);
+            let columns = readers.iter().flat_map(|reader| &reader.columns);
+            slots.extend(columns.map(|(slot, _)| *slot));
+            slots.extend(&table.key);
+        }
         if slots.is_empty() {
             continue;
         }
@@ -90,12 +97,17 @@ fn looking<'a>(number: usize, table: &Table, rule: &'a Rule, reads: &Reads) -> O
         true => (slot, BeforeRead::Yes),
         false => (slot, BeforeRead::No),
     };
-    let all = [Op::Insert, Op::Update, Op::Delete, Op::Read, Op::Truncate];
     Some(Reader {
         name: &rule.event_type,
-        ops: all.into_iter().collect(),
+        ops: every_op(),
         columns: slots.map(with_before).collect(),
     })
+}
+
+/// What has to be seen of a table whose rows are kept.
+fn every_op() -> OpSet {
+    let all = [Op::Insert, Op::Update, Op::Delete, Op::Read, Op::Truncate];
+    all.into_iter().collect()
 }
 
 fn of_table(table: &Table, readers: &[Reader<'_>]) -> TableNeeds {
@@ -116,12 +128,17 @@ fn of_table(table: &Table, readers: &[Reader<'_>]) -> TableNeeds {
             if of_column.count() > 0 && !need.rules.iter().any(|rule| rule == reader.name) {
                 need.rules.push(reader.name.to_owned());
             }
-            need.before |= before;
+            // What is kept need not be sent, but for the key by which it is found.
+            let is_kept = table.before == BeforeFrom::State && !table.key.contains(&slot);
+            need.before |= before && !is_kept;
         }
         if !need.rules.is_empty() || table.key.contains(&slot) {
             columns.push(need);
         }
     }
+    let ops = readers
+        .iter()
+        .fold(OpSet::default(), |ops, reader| ops.union(reader.ops));
     TableNeeds {
         table: table.source.clone(),
         key: table
@@ -130,8 +147,9 @@ fn of_table(table: &Table, readers: &[Reader<'_>]) -> TableNeeds {
             .map(|slot| table.columns[usize::from(*slot)].name.clone())
             .collect(),
         columns,
-        ops: readers
-            .iter()
-            .fold(OpSet::default(), |ops, reader| ops.union(reader.ops)),
+        ops: match table.before {
+            BeforeFrom::Source => ops,
+            BeforeFrom::State => ops.union(every_op()),
+        },
     }
 }

@@ -4,6 +4,7 @@ use rowbridge_api::TableName;
 
 use super::reader::{Node, Table, Text};
 use crate::mapping::diagnostic::{Diagnostic, one_of};
+use crate::mapping::rule::BeforeFrom;
 use crate::mapping::{Cleanup, Envelope, Topic};
 
 /// One line of `[tables]`: a short name for a source table.
@@ -13,6 +14,8 @@ pub(in crate::mapping) struct TableDecl {
     pub(in crate::mapping) source: Option<(TableName, Text)>,
     /// The entity's key where the source declares none.
     pub(in crate::mapping) key: Option<Vec<Text>>,
+    /// Where the row before a change comes from.
+    pub(in crate::mapping) before: BeforeFrom,
     /// Columns that find one row together, for lookups beside those by key.
     pub(in crate::mapping) indexes: Vec<Vec<Text>>,
 }
@@ -35,7 +38,7 @@ pub(super) fn read_tables(table: &Table<'_>) -> Vec<TableDecl> {
 fn read_table(short: Text, node: &Node<'_>) -> TableDecl {
     let detailed = node.as_table();
     if let Some(detailed) = &detailed {
-        detailed.only_keys("a table", &["name", "key", "index"], &[]);
+        detailed.only_keys("a table", &["name", "key", "index", "before"], &[]);
         if !detailed.has("name") {
             node.report().push(
                 Diagnostic::error(
@@ -63,6 +66,11 @@ fn read_table(short: Text, node: &Node<'_>) -> TableDecl {
     let key = detailed
         .as_ref()
         .and_then(|detailed| detailed.get("key")?.texts());
+    let before = detailed
+        .as_ref()
+        .and_then(|detailed| detailed.text("before"))
+        .map(|text| read_before(&text, node))
+        .unwrap_or_default();
     let indexes = detailed.and_then(|detailed| read_indexes(&detailed.get("index")?));
     TableDecl {
         source: name.and_then(|name| {
@@ -80,8 +88,22 @@ fn read_table(short: Text, node: &Node<'_>) -> TableDecl {
         }),
         short,
         key,
+        before,
         indexes: indexes.unwrap_or_default(),
     }
+}
+
+fn read_before(text: &Text, node: &Node<'_>) -> BeforeFrom {
+    const WORDS: [(&str, BeforeFrom); 2] =
+        [("source", BeforeFrom::Source), ("state", BeforeFrom::State)];
+    let found = WORDS.iter().find(|(word, _)| *word == text.value);
+    if found.is_none() {
+        node.report().push(
+            Diagnostic::error(text.at, format!("unknown `before`: `{}`", text.value))
+                .maybe_hint(one_of(&text.value, &WORDS.map(|(word, _)| word))),
+        );
+    }
+    found.map(|(_, before)| *before).unwrap_or_default()
 }
 
 /// `index = [["flight_no", "departure_date"]]`

@@ -1,6 +1,6 @@
 //! A part of a gathered transaction, and its bytes in a spool.
 
-use rowbridge_api::{Batch, Cell, CellRange, Change, Image, Op, Row, ShapeId};
+use rowbridge_api::{Batch, CellRange, Change, Image, Op, Row, ShapeId};
 
 use super::Arrival;
 
@@ -37,11 +37,7 @@ impl Chunk {
         let batch = &mut self.rows.0;
         let first_cell = number(batch.cells.len());
         for index in 0..row.width() {
-            match row.cell(index) {
-                Cell::Value(value) => batch.push_value(value),
-                Cell::Null => batch.cells.push(CellRange::NULL),
-                Cell::Unavailable => batch.cells.push(CellRange::UNAVAILABLE),
-            }
+            batch.push_cell(row.cell(index));
         }
         Image::Row { first_cell }
     }

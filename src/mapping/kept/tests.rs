@@ -211,6 +211,54 @@ fn after_a_truncate_nothing_is_found() {
     );
 }
 
+/// The same table without and with a source that sends the row before.
+#[test]
+fn the_row_before_comes_from_what_is_kept_where_the_source_sends_none() {
+    let mapping = STAY.replace(
+        "stay = \"public.stays\"",
+        "stay = { name = \"public.stays\", before = \"state\" }",
+    );
+    let mapping = format!(
+        "{mapping}note = \"$.row.note\"\n[[event]]\ntype = \"Gone\"\ntable = \"stay\"\non = \"delete\"\ndata.status = \"$.before.status\"\ndata.note = \"$.before.note\"\n"
+    );
+    let schema = format!("{STAY_SCHEMA}note = \"text\"\n");
+    let case = "
+[[seed]]
+table = \"stay\"
+row = { id = 1, status = \"in\", note = \"long\" }
+[[given]]
+table = \"stay\"
+op = \"update\"
+before = { id = 1 }
+after = { id = 1, status = \"out\" }
+[[given]]
+table = \"stay\"
+op = \"update\"
+before = { id = 1 }
+after = { id = 2, status = \"in\" }
+[[given]]
+table = \"stay\"
+op = \"delete\"
+before = { id = 2 }
+[[given]]
+table = \"stay\"
+op = \"delete\"
+before = { id = 3 }
+";
+    let mapping = mapping.replace("version = 1", "version = 1\non_error = \"quarantine\"");
+    let published = run(&mapping, &schema, case).unwrap();
+    let told: Vec<String> = published.iter().map(line).collect();
+    assert_eq!(
+        told,
+        [
+            r#"CheckedOut 1 {"status":"out"}"#,
+            r#"CheckOutReverted 2 {"status":"in","note":"long"}"#,
+            r#"Gone 2 {"status":"in","note":"long"}"#,
+            "Gone 3 field `status`: before.status is unavailable: the source did not send it",
+        ]
+    );
+}
+
 const STAY: &str = r#"
 [mapping]
 name = "t"
