@@ -5,12 +5,13 @@ use rowbridge_api::{Batch, Change, Op, OpSet, Transaction};
 
 use super::Stop;
 use super::context::Context;
-use super::evaluate::{Evaluator, Rules, context};
+use super::evaluate::Evaluator;
 use super::file::event::Quantifier;
 use super::gathered::Gathered;
 use super::joins::Joins;
 use super::lifecycle::{Illegal, Judgement, Lifecycle};
 use super::rule::{Changed, Only, Rule};
+use super::rules::{Rules, context};
 use super::verdict::{Scratch, Verdict};
 use super::work::Work;
 use crate::event::{EncodedBatch, TopicId};

@@ -4,12 +4,12 @@ use std::collections::HashMap;
 
 use super::Stop;
 use super::context::Written;
-use super::evaluate::{Rules, context};
 use super::fault::Fault;
 use super::file::OnError;
 use super::gathered::Gathered;
 use super::kept::canonical;
 use super::rule::{Joining, Part, RowImage};
+use super::rules::{Rules, bad_record, context};
 
 /// The events of several rows of the transaction at hand, and what kept rows from being part of one.
 #[derive(Debug, Default)]
@@ -146,7 +146,7 @@ impl Joins {
             Ok(part) => Ok(part),
             Err(fault) if rules.mapping().on_error == OnError::Stop => {
                 let rule = &rules.mapping().rules[usize::from(number)];
-                Err(super::evaluate::bad_record(&context, rule, &fault))
+                Err(bad_record(&context, rule, &fault))
             }
             Err(fault) => {
                 self.unreadable.push((at, number, fault));

@@ -29,6 +29,7 @@ pub mod memory;
 mod others;
 mod quarantine;
 mod rule;
+mod rules;
 mod schema;
 pub mod spool;
 #[cfg(test)]
