@@ -117,10 +117,10 @@ pub(crate) struct TestArgs {
     /// Also write the results as JUnit XML
     #[arg(long, value_name = "FILE")]
     pub(crate) junit: Option<PathBuf>,
-    /// Say which rules no case makes fire
+    /// Say which rules, branches, transitions and columns no case exercises
     #[arg(long)]
     pub(crate) coverage: bool,
-    /// Fail if less than this percentage of the rules is covered
+    /// Fail if cases exercise less than this percentage of rules, branches and transitions
     #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
     pub(crate) fail_under: Option<u8>,
 }

@@ -20,9 +20,9 @@ use super::{FAILED, REFUSED};
 use crate::mapping::Mapping;
 use crate::mapping::cases::{Case, Outcome, Problems};
 use crate::mapping::change_json::Tables;
+use crate::mapping::coverage::{Coverage, Seen};
 use crate::pack;
-use crate::paint::{Look, Paint};
-use coverage::Coverage;
+use crate::paint::Look;
 
 /// One pack after its cases ran.
 struct TestedPack {
@@ -37,7 +37,7 @@ struct TestedPack {
 /// A file cannot be read or written.
 pub(super) fn run(args: &TestArgs) -> anyhow::Result<ExitCode> {
     let (stdout, stderr) = (io::stdout(), io::stderr());
-    let looks = (Paint::of(&stdout), Look::of(&stderr));
+    let looks = (Look::of(&stdout), Look::of(&stderr));
     let code = run_to(args, looks, &mut stdout.lock(), &mut stderr.lock())?;
     Ok(ExitCode::from(code))
 }
@@ -45,7 +45,7 @@ pub(super) fn run(args: &TestArgs) -> anyhow::Result<ExitCode> {
 /// The command with its streams, and how each looks, as parameters; the exit status.
 fn run_to(
     args: &TestArgs,
-    (paint, look): (Paint, Look),
+    (told, look): (Look, Look),
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> anyhow::Result<u8> {
@@ -55,7 +55,7 @@ fn run_to(
         match test_pack(folder, look)? {
             Ok((pack, warnings)) => {
                 write!(err, "{warnings}")?;
-                report::pack(&pack, paint, out)?;
+                report::pack(&pack, told.paint, out)?;
                 tested.push(pack);
             }
             Err(problems) => {
@@ -64,13 +64,11 @@ fn run_to(
             }
         }
     }
+    report::closing(&tested, told.paint, out)?;
     if args.coverage {
-        for pack in &tested {
-            coverage::print(pack, paint, out)?;
-        }
+        coverage::print(&tested, told, out)?;
     }
     let is_covered = coverage::is_enough(&tested, args.fail_under, err)?;
-    report::closing(&tested, paint, out)?;
     if let Some(path) = &args.junit {
         junit::write(&tested, path).with_context(|| format!("cannot write {}", path.display()))?;
     }
@@ -110,14 +108,16 @@ fn test_pack(folder: &Path, look: Look) -> anyhow::Result<Result<(TestedPack, St
     if !problems.is_empty() {
         return Ok(Err(problems.join("\n\n")));
     }
+    let mut seen = Seen::default();
     let cases: Vec<_> = cases
         .into_iter()
         .map(|case| {
             let outcome = case.run(&mapping, &tables);
+            case.cover(&mapping, &tables, &mut seen);
             (case, outcome)
         })
         .collect();
-    let coverage = Coverage::of(&mapping, &pack.mapping.name, &cases);
+    let coverage = Coverage::of(&mapping, &pack, seen);
     let tested = TestedPack {
         folder: folder.display().to_string(),
         cases,

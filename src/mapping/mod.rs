@@ -12,6 +12,7 @@ pub mod change_json;
 mod compile;
 mod context;
 mod convert;
+pub mod coverage;
 mod delta;
 mod diagnostic;
 mod encode;

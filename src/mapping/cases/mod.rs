@@ -20,10 +20,11 @@ mod tests;
 
 use std::sync::Arc;
 
-use rowbridge_api::{Batch, Identity};
+use rowbridge_api::{Batch, Identity, Item};
 use toml::de::DeTable;
 
 use super::change_json::{BatchWriter, Replay, Tables};
+use super::coverage::Seen;
 use super::{Mapping, SourceFile, Stamp, Stop};
 use crate::event::EncodedBatch;
 pub use difference::{Difference, Line, Side, Verdict};
@@ -53,8 +54,6 @@ pub struct Outcome {
     pub differences: Vec<Difference>,
     /// The evaluation stopped: a bad record where the mapping says `on_error = "stop"`.
     pub stopped: Option<Stop>,
-    /// The numbers of the rules that gave the events, failed ones included.
-    pub rules: Vec<u16>,
 }
 
 impl Outcome {
@@ -132,7 +131,6 @@ impl Case {
         Outcome {
             differences: difference::compare(&self.expected, &published),
             stopped,
-            rules: encoded.records.iter().map(|record| record.rule).collect(),
         }
     }
 }
@@ -153,20 +151,45 @@ impl Case {
         }
     }
 
+    /// Notes what the changes come by in the mapping, up to one that stops the evaluation.
+    pub fn cover(&self, mapping: &Arc<Mapping>, tables: &Tables, seen: &mut Seen) {
+        let batch = self.batch(tables);
+        let mut replay = replay(mapping);
+        for item in &batch.items {
+            let taken = replay.item(&batch, item, &mut EncodedBatch::default());
+            let covered = taken.and_then(|()| match item {
+                Item::Change(change) => replay.cover(&batch, change, seen),
+                _ => Ok(()),
+            });
+            if covered.is_err() {
+                return;
+            }
+        }
+    }
+
     fn encoded(&self, mapping: &Arc<Mapping>, tables: &Tables) -> (EncodedBatch, Option<Stop>) {
+        let batch = self.batch(tables);
+        let mut replay = replay(mapping);
+        let mut encoded = EncodedBatch::default();
+        let mut items = batch.items.iter();
+        let stopped = items
+            .try_for_each(|item| replay.item(&batch, item, &mut encoded))
+            .err();
+        (encoded, stopped)
+    }
+
+    fn batch(&self, tables: &Tables) -> Batch {
         let mut batch = Batch::default();
         let mut writer = BatchWriter::new(tables.len());
         for given in &self.given {
             writer.change(&given.change, &given.facts, &mut batch);
         }
         writer.commit(None, &mut batch);
-        let mut encoded = EncodedBatch::default();
-        let stopped = evaluate(mapping, &batch, &mut encoded).err();
-        (encoded, stopped)
+        batch
     }
 }
 
-fn evaluate(mapping: &Arc<Mapping>, batch: &Batch, out: &mut EncodedBatch) -> Result<(), Stop> {
+fn replay(mapping: &Arc<Mapping>) -> Replay {
     let stamp = Stamp {
         pipeline: mapping.name().to_owned(),
         identity: Identity {
@@ -175,9 +198,5 @@ fn evaluate(mapping: &Arc<Mapping>, batch: &Batch, out: &mut EncodedBatch) -> Re
         },
         max_record_bytes: MAX_RECORD_BYTES,
     };
-    let mut replay = Replay::new(Arc::clone(mapping), stamp);
-    batch
-        .items
-        .iter()
-        .try_for_each(|item| replay.item(batch, item, out))
+    Replay::new(Arc::clone(mapping), stamp)
 }

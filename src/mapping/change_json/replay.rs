@@ -5,6 +5,7 @@ use std::sync::Arc;
 use rowbridge_api::{Batch, Change, Item, Shape, ShapeId, TableName, Transaction};
 
 use crate::event::EncodedBatch;
+use crate::mapping::coverage::Seen;
 use crate::mapping::{Evaluator, Mapping, RuleOutcome, Stamp, Stop};
 
 /// An evaluator and the transaction it is in.
@@ -62,6 +63,17 @@ impl Replay {
         match &self.transaction {
             Some(transaction) => self.evaluator.explain(batch, transaction, change),
             None => Ok(Vec::new()),
+        }
+    }
+
+    /// Notes what the change comes by in the mapping; for the change that was taken last.
+    ///
+    /// # Errors
+    /// The change does not fit the shape it names.
+    pub fn cover(&self, batch: &Batch, change: &Change, seen: &mut Seen) -> Result<(), Stop> {
+        match &self.transaction {
+            Some(transaction) => self.evaluator.cover(batch, transaction, change, seen),
+            None => Ok(()),
         }
     }
 

@@ -330,6 +330,7 @@ impl<'a> EventCompiler<'a> {
             })
             .collect();
         Some(Changed {
+            at: changed.at,
             quantifier: changed.quantifier,
             watched: watched.into_iter().collect::<Option<_>>()?,
         })
@@ -396,6 +397,7 @@ fn all_or_none<T>(clause: Option<Option<T>>) -> Option<Option<T>> {
 
 fn guard(scope: &Scope<'_>, text: &Text) -> Option<Guard> {
     Some(Guard {
+        at: text.at,
         condition: condition::compile(scope, text)?,
         text: one_line(&text.value),
     })
@@ -403,6 +405,7 @@ fn guard(scope: &Scope<'_>, text: &Text) -> Option<Guard> {
 
 fn check(scope: &Scope<'_>, decl: &CheckDecl) -> Option<Check> {
     Some(Check {
+        at: decl.assert.at,
         condition: condition::compile(scope, &decl.assert)?,
         message: decl.message.clone(),
     })
