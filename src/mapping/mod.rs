@@ -6,6 +6,7 @@
 
 mod bind;
 mod body;
+pub mod capture;
 pub mod cases;
 pub mod change_document;
 pub mod change_json;
