@@ -5,33 +5,30 @@
 //! be quarantined.
 
 mod explanation;
-mod input;
 mod layout;
 #[cfg(all(feature = "postgres", feature = "mongodb", feature = "kafka"))]
 mod live;
 mod session;
 
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Write as _};
+use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use rowbridge_api::{Batch, Identity};
-use tokio::signal::unix::{SignalKind, signal};
 
 use super::REFUSED;
 use super::args::DryRunArgs;
+use super::follow::{Flow, Taker as _, ended};
+use super::input::Input;
 use crate::config::Config;
-use crate::mapping::change_json::{ChangeReader, Tables};
+use crate::mapping::change_json::{ChangeReader, LineError, Tables};
 use crate::mapping::{Mapping, Pack, Stamp};
 use crate::pack;
 use crate::paint::Look;
 use crate::refusal::Refusal;
-use input::Lines;
-use session::{Flow, Session};
+use session::Session;
 
 /// Longest record of a dry run on change JSON, where no broker sets one.
 const MAX_RECORD_BYTES: usize = 1024 * 1024;
@@ -54,30 +51,32 @@ pub(super) async fn run(config: Option<&Path>, args: &DryRunArgs) -> anyhow::Res
     let Some(mapping) = compile(&pack)? else {
         return Ok(ExitCode::from(REFUSED));
     };
-    let (name, input): (_, Box<dyn BufRead + Send>) = match &args.capture {
-        Some(path) => {
-            let file =
-                File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
-            (path.display().to_string(), Box::new(BufReader::new(file)))
-        }
-        None => (
-            "standard input".to_owned(),
-            Box::new(BufReader::new(io::stdin())),
-        ),
+    let input = match &args.capture {
+        Some(path) => Input::open(path)?,
+        None => Input::standard()?,
     };
-    let stamp = Stamp {
+    let stamp = match &input.header {
+        Some(header) => header.stamp(),
+        None => made_up(&mapping),
+    };
+    let stdout = io::stdout();
+    let look = Look::of(&stdout);
+    let mut session = Session::new(&mapping, stamp, args, look, stdout.lock());
+    session.captured(input.header.clone());
+    offline(&mut session, &mapping, input, args.duration).await?;
+    session.finish()
+}
+
+/// What events are stamped with where the input does not say.
+pub(super) fn made_up(mapping: &Mapping) -> Stamp {
+    Stamp {
         pipeline: mapping.name().to_owned(),
         identity: Identity {
             source: "capture".to_owned(),
             history: "1".to_owned(),
         },
         max_record_bytes: MAX_RECORD_BYTES,
-    };
-    let stdout = io::stdout();
-    let look = Look::of(&stdout);
-    let mut session = Session::new(&mapping, stamp, args, look, stdout.lock());
-    offline(&mut session, &mapping, &name, input, args.duration).await?;
-    session.finish()
+    }
 }
 
 #[cfg(all(feature = "postgres", feature = "mongodb", feature = "kafka"))]
@@ -92,7 +91,7 @@ async fn live(_config: Option<&Path>, _args: &DryRunArgs) -> anyhow::Result<Exit
 }
 
 /// Compiles a pack; `None` once what is wrong with it is on standard error.
-fn compile(pack: &Pack) -> io::Result<Option<Arc<Mapping>>> {
+pub(super) fn compile(pack: &Pack) -> io::Result<Option<Arc<Mapping>>> {
     match Mapping::compile(pack) {
         Ok((mapping, _)) => Ok(Some(Arc::new(mapping))),
         Err(diagnostics) => {
@@ -107,12 +106,12 @@ fn compile(pack: &Pack) -> io::Result<Option<Arc<Mapping>>> {
 async fn offline<W: io::Write>(
     session: &mut Session<'_, W>,
     mapping: &Mapping,
-    name: &str,
-    input: Box<dyn BufRead + Send>,
+    input: Input,
     duration: Option<Duration>,
 ) -> anyhow::Result<()> {
     let mut reader = ChangeReader::new(Arc::new(Tables::of(mapping)));
-    let mut lines = Lines::read(input);
+    let name = input.name.clone();
+    let mut lines = input.lines();
     let mut batch = Batch::default();
     let ended = ended(duration);
     tokio::pin!(ended);
@@ -122,16 +121,15 @@ async fn offline<W: io::Write>(
             ended = &mut ended => return ended.map_err(Into::into),
         };
         batch.clear();
-        let Some(line) = line else {
+        let Some(line) = line? else {
             reader.end(&mut batch);
             session.batch(&batch)?;
-            return Ok(());
+            return reader
+                .complete()
+                .map_err(|error| bad_line(&name, &error).into());
         };
-        let line = line.with_context(|| format!("cannot read {name}"))?;
-        reader.line(&line, &mut batch).map_err(|error| {
-            let hint = "one JSON object per line: change JSON, or Debezium's envelope";
-            Refusal::invalid(format!("{name}, {error}"), hint)
-        })?;
+        let read = reader.line(&line, &mut batch);
+        read.map_err(|error| bad_line(&name, &error))?;
         if session.batch(&batch)? == Flow::Enough {
             return Ok(());
         }
@@ -141,20 +139,8 @@ async fn offline<W: io::Write>(
     }
 }
 
-/// Returns on SIGINT or SIGTERM, or when `duration` is over.
-async fn ended(duration: Option<Duration>) -> io::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let over = async {
-        match duration {
-            Some(duration) => tokio::time::sleep(duration).await,
-            None => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-        () = over => {}
-    }
-    Ok(())
+/// A line that is no change JSON, or that is missing.
+pub(super) fn bad_line(name: &str, error: &LineError) -> Refusal {
+    let hint = "one JSON object per line: change JSON, a capture, or Debezium's envelope";
+    Refusal::invalid(format!("{name}, {error}"), hint)
 }
