@@ -11,10 +11,10 @@ mod live;
 mod session;
 
 use std::io::{self, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
 use rowbridge_api::{Batch, Identity};
 
@@ -51,20 +51,34 @@ pub(super) async fn run(config: Option<&Path>, args: &DryRunArgs) -> anyhow::Res
     let Some(mapping) = compile(&pack)? else {
         return Ok(ExitCode::from(REFUSED));
     };
-    let input = match &args.capture {
-        Some(path) => Input::open(path)?,
-        None => Input::standard()?,
+    let ended = ended(args.duration);
+    tokio::pin!(ended);
+    let input = tokio::select! {
+        input = opened(args.capture.clone()) => Some(input?),
+        ended = &mut ended => ended.map(|()| None)?,
     };
-    let stamp = match &input.header {
+    let header = input.as_ref().and_then(|input| input.header.clone());
+    let stamp = match &header {
         Some(header) => header.stamp(),
         None => made_up(&mapping),
     };
     let stdout = io::stdout();
     let look = Look::of(&stdout);
     let mut session = Session::new(&mapping, stamp, args, look, stdout.lock());
-    session.captured(input.header.clone());
-    offline(&mut session, &mapping, input, args.duration).await?;
+    session.captured(header);
+    if let Some(input) = input {
+        offline(&mut session, &mapping, input, ended).await?;
+    }
     session.finish()
+}
+
+/// The input with its first line. That of standard input may be long in coming, and reading it cannot be cancelled.
+async fn opened(capture: Option<PathBuf>) -> anyhow::Result<Input> {
+    let opening = tokio::task::spawn_blocking(move || match capture {
+        Some(path) => Input::open(&path),
+        None => Input::standard(),
+    });
+    opening.await?
 }
 
 /// What events are stamped with where the input does not say.
@@ -102,19 +116,17 @@ pub(super) fn compile(pack: &Pack) -> io::Result<Option<Arc<Mapping>>> {
     }
 }
 
-/// Reads lines until the input, the time, the limit or the user ends it.
+/// Reads lines until the input, the limit or `ended` ends it.
 async fn offline<W: io::Write>(
     session: &mut Session<'_, W>,
     mapping: &Mapping,
     input: Input,
-    duration: Option<Duration>,
+    mut ended: Pin<&mut impl Future<Output = io::Result<()>>>,
 ) -> anyhow::Result<()> {
     let mut reader = ChangeReader::new(Arc::new(Tables::of(mapping)));
     let name = input.name.clone();
     let mut lines = input.lines();
     let mut batch = Batch::default();
-    let ended = ended(duration);
-    tokio::pin!(ended);
     loop {
         let line = tokio::select! {
             line = lines.next() => line,
