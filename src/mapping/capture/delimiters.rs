@@ -14,12 +14,19 @@ pub(super) fn untold(ty: &Type) -> Option<String> {
 }
 
 /// The type called `name` with its delimiters, if they had to be told.
-pub(super) fn typed(name: &str, delimiters: Option<&str>) -> Type {
+///
+/// # Errors
+/// A delimiter that array literals give another meaning, and that no type has therefore.
+pub(super) fn typed(name: &str, delimiters: Option<&str>) -> Result<Type, &'static str> {
     let mut ty = Type::parse(name);
     if let Some(delimiters) = delimiters {
+        let can_delimit = |byte: u8| byte.is_ascii_punctuation() && !b"{}\"\\".contains(&byte);
+        if !delimiters.bytes().all(can_delimit) {
+            return Err("a delimiter that no array has");
+        }
         replace(&mut ty.kind, &mut delimiters.bytes());
     }
-    ty
+    Ok(ty)
 }
 
 fn collect(kind: &Kind, into: &mut String) {

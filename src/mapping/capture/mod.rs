@@ -155,13 +155,20 @@ impl TableLine {
         TableName::new(&self.schema, &self.name)
     }
 
-    pub(in crate::mapping) fn columns(&self) -> Vec<Column> {
+    /// # Errors
+    /// What no source has.
+    pub(in crate::mapping) fn columns(&self) -> Result<Vec<Column>, &'static str> {
+        if u16::try_from(self.columns.len()).is_err() {
+            return Err("more columns than a table can have");
+        }
         let columns = self.columns.iter();
         columns
-            .map(|column| Column {
-                name: column.name.clone(),
-                ty: delimiters::typed(&column.ty, column.delimiters.as_deref()),
-                key: column.key,
+            .map(|column| {
+                Ok(Column {
+                    name: column.name.clone(),
+                    ty: delimiters::typed(&column.ty, column.delimiters.as_deref())?,
+                    key: column.key,
+                })
             })
             .collect()
     }

@@ -386,7 +386,7 @@ fn arrays_keep_their_delimiters() {
     ] {
         let untold = delimiters::untold(&ty);
         assert_eq!(untold.as_deref(), told, "{}", ty.name);
-        let read = delimiters::typed(&ty.name, untold.as_deref());
+        let read = delimiters::typed(&ty.name, untold.as_deref()).unwrap();
         // Types are equal whatever stands between.
         assert_eq!(format!("{read:?}"), format!("{ty:?}"));
     }
@@ -451,6 +451,19 @@ fn what_is_no_whole_capture_is_told() {
         newer.contains("a capture of format 2 by Rowbridge"),
         "{newer}"
     );
+    let wide = vec![r#"{"name":"c","type":"text"}"#; 65_536].join(",");
+    let wide = format!(r#"{{"shape":{{"table":"t","schema":"s","name":"t","columns":[{wide}]}}}}"#);
+    let wide = wrong(&[lines[0], &wide]);
+    assert!(
+        wide.ends_with("more columns than a table can have"),
+        "{wide}"
+    );
+    let odd = lines[1].replace(
+        "\"type\":\"text[]\"",
+        "\"type\":\"text[]\",\"delimiters\":\"{\"",
+    );
+    let odd = wrong(&[lines[0], &odd]);
+    assert!(odd.ends_with("a delimiter that no array has"), "{odd}");
     let less = lines[0].replace("\"max_record_bytes\"", "\"max_bytes\"");
     let less = wrong(&[&less]);
     assert!(

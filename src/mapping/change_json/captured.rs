@@ -80,8 +80,10 @@ impl ChangeReader {
                 if self.capture.is_none() {
                     return Err(outside());
                 }
+                let columns = shape.columns();
+                let columns = columns.map_err(|message| Problem::new(0, message))?;
                 let tables: &mut Tables = Arc::make_mut(&mut self.tables);
-                tables.announce(&shape.table, shape.source(), shape.columns());
+                tables.announce(&shape.table, shape.source(), columns);
             }
             CaptureLine::End(end) => {
                 let capture = self.capture.as_mut().ok_or_else(outside)?;
