@@ -39,6 +39,7 @@ table = "ticket"
 changed = ["fare", "class"]
 only = { channel = "channels" }
 when = "$.before.fare != 5"
+subject = "{class}"
 [event.data]
 fare = { path = "$.row.fare", default = 0 }
 name = { coalesce = ["$.after.class", "$.before.class"], default = "none" }
@@ -175,6 +176,19 @@ fn an_event_that_cannot_be_made_is_not_published_but_shows_its_branch() {
         !seen(&unlisted)
             .iter()
             .any(|what| what == "Sold: never published")
+    );
+}
+
+#[test]
+fn an_event_whose_subject_is_missing_is_not_published_though_its_data_are_made() {
+    let published = "Changed: never published".to_owned();
+    let none = "Changed: field `name`: never takes its default".to_owned();
+    let changed = |class| update(&row(7, class, "HELD", "web"), &row(8, class, "HELD", "web"));
+    assert!(seen(&changed("Y")).contains(&published));
+    let seen = seen(&changed("null"));
+    assert!(
+        seen.contains(&none) && !seen.contains(&published),
+        "{seen:?}"
     );
 }
 
