@@ -23,7 +23,7 @@ pub enum Kind {
     Rule,
     Branch,
     Transition,
-    /// Told, and not counted.
+    /// A column that has no value, or that some `changed` waits for and that never changes. Told, and not counted.
     Column,
 }
 

@@ -111,7 +111,7 @@ impl List<'_> {
                 let slot = table.watched[usize::from(watched)].slot;
                 let column = &table.columns[usize::from(slot)].name;
                 self.add(
-                    Kind::Branch,
+                    Kind::Column,
                     self.line(changed.at),
                     Site::Changed(changed.at.start, watched),
                     format!("{name}: `changed` never sees `{column}` change"),
