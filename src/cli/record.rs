@@ -51,7 +51,11 @@ pub(super) async fn run(config: Option<&Path>, args: &RecordArgs) -> anyhow::Res
     else {
         return Ok(ExitCode::from(REFUSED));
     };
-    let file = Output::new(&args.out, args.force)?;
+    let existing = match args.force {
+        true => Existing::Replaced,
+        false => Existing::Kept,
+    };
+    let file = Output::new(&args.out, existing)?;
     let publication = match args.create_publication {
         true => PreviewPublication::Temporary,
         false => PreviewPublication::OfPipeline,
@@ -61,9 +65,14 @@ pub(super) async fn run(config: Option<&Path>, args: &RecordArgs) -> anyhow::Res
     let header = Header::new(&mapping, &live.stamp, now.to_string());
     let mut recorder = Recorder::new(&mapping, header, file, args.limit);
     let followed = follow(&mut live, &config, &mapping, &mut recorder, args.duration).await;
-    // What came before an error is whole and worth keeping.
-    recorder.finish(followed.is_ok())?;
-    followed.map(|()| ExitCode::SUCCESS)
+    match followed {
+        Ok(()) => recorder.finish()?,
+        Err(error) => {
+            recorder.break_off()?;
+            return Err(error);
+        }
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Writes what comes.
@@ -90,12 +99,18 @@ impl Recorder {
         }
     }
 
-    /// Closes the capture and says what is in it; after an error only if something is.
-    fn finish(mut self, is_wanted: bool) -> anyhow::Result<()> {
-        screen::clear()?;
-        if !is_wanted && self.writer.counts().changes == 0 {
-            return self.output.discard();
+    /// Ends after an error: what came before it is worth keeping, and a capture of nothing is not.
+    fn break_off(mut self) -> anyhow::Result<()> {
+        if self.writer.counts().changes > 0 {
+            return self.finish();
         }
+        screen::clear()?;
+        self.output.discard()
+    }
+
+    /// Closes the capture and says what is in it.
+    fn finish(mut self) -> anyhow::Result<()> {
+        screen::clear()?;
         self.writer.end(&mut self.lines);
         self.output.write(&mut self.lines)?;
         let Counts {
@@ -142,6 +157,7 @@ impl Recorder {
 
 impl Taker for Recorder {
     fn batch(&mut self, batch: &Batch) -> anyhow::Result<Flow> {
+        let mut flow = Flow::More;
         for item in &batch.items {
             self.writer.item(batch, item, &mut self.lines);
             if self.lines.len() >= LINES_BYTES {
@@ -149,7 +165,8 @@ impl Taker for Recorder {
             }
             // A transaction is recorded to its end.
             if self.writer.counts().changes >= self.limit && !self.writer.is_inside() {
-                return Ok(Flow::Enough);
+                flow = Flow::Enough;
+                break;
             }
         }
         self.output.write(&mut self.lines)?;
@@ -161,7 +178,7 @@ impl Taker for Recorder {
             screen::Above.write_all(begun.as_bytes())?;
             self.start = Some(start.clone());
         }
-        Ok(Flow::More)
+        Ok(flow)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -177,24 +194,31 @@ impl Taker for Recorder {
     }
 }
 
+/// What becomes of a file that is there already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Existing {
+    Kept,
+    Replaced,
+}
+
 /// The file, from its first line on.
 struct Output {
     path: PathBuf,
-    is_forced: bool,
+    existing: Existing,
     encoder: Option<Encoder<'static, File>>,
 }
 
 impl Output {
     /// Sees that nothing is in the way, before anybody is asked anything.
-    fn new(path: &Path, is_forced: bool) -> anyhow::Result<Self> {
-        if !is_forced && path.symlink_metadata().is_ok() {
+    fn new(path: &Path, existing: Existing) -> anyhow::Result<Self> {
+        if existing == Existing::Kept && path.symlink_metadata().is_ok() {
             let problem = format!("{} exists, and nothing is overwritten", path.display());
             let hint = "name another file with --out, or say --force";
             return Err(Refusal::invalid(problem, hint).into());
         }
         Ok(Self {
             path: path.to_owned(),
-            is_forced,
+            existing,
             encoder: None,
         })
     }
@@ -207,7 +231,7 @@ impl Output {
         let cannot = format!("cannot write {}", self.path.display());
         let encoder = match &mut self.encoder {
             Some(encoder) => encoder,
-            none => none.insert(create(&self.path, self.is_forced).context(cannot.clone())?),
+            none => none.insert(create(&self.path, self.existing).context(cannot.clone())?),
         };
         encoder.write_all(lines).context(cannot)?;
         lines.clear();
@@ -238,12 +262,12 @@ impl Output {
     }
 }
 
-fn create(path: &Path, is_forced: bool) -> io::Result<Encoder<'static, File>> {
+fn create(path: &Path, existing: Existing) -> io::Result<Encoder<'static, File>> {
     let mut options = OpenOptions::new();
     options.write(true).mode(OWNER_ONLY);
-    match is_forced {
-        true => options.create(true).truncate(true),
-        false => options.create_new(true),
+    match existing {
+        Existing::Replaced => options.create(true).truncate(true),
+        Existing::Kept => options.create_new(true),
     };
     let mut encoder = Encoder::new(options.open(path)?, COMPRESSION_LEVEL)?;
     encoder.include_checksum(true)?;

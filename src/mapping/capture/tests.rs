@@ -317,6 +317,19 @@ fn inserts_deletes_and_truncates_keep_their_images_and_their_transactions() {
 }
 
 #[test]
+fn a_transaction_that_is_not_there_to_its_end_is_told() {
+    let mut sent = update(&row(0), &row(1));
+    sent.items.pop();
+    let text = written(std::slice::from_ref(&sent));
+    assert!(
+        text.ends_with("\"position\":null,\"whole\":false}}\n"),
+        "{text}"
+    );
+    let read = flat(&read(&text).unwrap());
+    assert_eq!(read[..read.len() - 1], flat(&sent), "the reader ends it");
+}
+
+#[test]
 fn what_no_rule_reads_does_not_leave() {
     let text = written(&[update(&row(0), &row(1))]);
     assert!(
