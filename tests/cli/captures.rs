@@ -45,6 +45,38 @@ fn lines() -> Vec<String> {
     lines
 }
 
+/// The commands that operations.md shows on a capture, where it says that they are run.
+#[test]
+fn the_documented_commands_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = format!(
+        "pipeline = \"fleet\"\nmapping = \"{PACK}\"\n[source.postgres]\nurl = \"postgres://nobody@127.0.0.1:1/none\"\n\
+         tls = \"disable\"\n[sink.kafka]\nbrokers = \"127.0.0.1:1\"\n"
+    );
+    fs::write(folder.path().join("rowbridge.toml"), config).unwrap();
+    let capture = compressed(&lines().join("\n"));
+    fs::write(folder.path().join("airline.capture"), capture).unwrap();
+    std::os::unix::fs::symlink(root().join("mappings"), folder.path().join("mappings")).unwrap();
+    let text = fs::read_to_string(root().join("docs/operations.md")).unwrap();
+    let section = text.split("\n## Captures\n").nth(1).unwrap();
+    let section = section.split("\n## ").next().unwrap();
+    let commands = section
+        .lines()
+        .filter_map(|line| line.strip_prefix("    rowbridge "));
+    let mut ran = 0;
+    for command in commands {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_rowbridge"))
+            .args(command.split(' '))
+            .current_dir(folder.path())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{command}: {}", stderr(&output));
+        assert!(!output.stdout.is_empty(), "{command}");
+        ran += 1;
+    }
+    assert_eq!(ran, 2, "`dry-run` and `test`");
+}
+
 /// A folder with files that are captures, or not.
 struct Files(tempfile::TempDir);
 
