@@ -3,13 +3,28 @@
 //! The line belongs to the process, as standard error does, so it is kept here and not handed around. Without a
 //! line everything passes unchanged. What the line says is not here.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal as _, Write};
 use std::sync::{Mutex, PoisonError, TryLockError};
+
+use rustix::process::getpgrp;
+use rustix::termios::tcgetpgrp;
+
+use crate::paint::is_dumb;
 
 /// To the line's begin, and empty it (ECMA-48: CR, then EL 2).
 const ERASE: &str = "\r\u{1b}[2K";
 
 static LINE: Mutex<Line> = Mutex::new(Line::new());
+
+/// Whether standard error is a terminal that can redraw a line.
+pub(crate) fn can_redraw() -> bool {
+    io::stderr().is_terminal() && std::env::var_os("TERM").is_some() && !is_dumb()
+}
+
+/// The shell has its prompt there, and another job has the screen.
+pub(crate) fn is_in_background() -> bool {
+    tcgetpgrp(io::stderr()).is_ok_and(|foreground| foreground != getpgrp())
+}
 
 /// Draws `text`, one line that fits the terminal, below everything else.
 ///

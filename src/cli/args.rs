@@ -37,9 +37,15 @@ pub(crate) enum Command {
     Check(CheckArgs),
     /// Print the events that would be published
     ///
-    /// Reads the live source of the configuration, or change JSON from standard input with --mapping.
+    /// Reads the live source of the configuration, a capture, or change JSON from standard input with --mapping.
     /// Exit code 1 if a change would be quarantined.
     DryRun(DryRunArgs),
+    /// Keep what changes in the source as a capture
+    ///
+    /// Reads the live source of the configuration from now on, as a live dry-run does, and publishes nothing.
+    /// The capture has the columns that the mapping's rules read, and whole transactions unless it is
+    /// interrupted inside one; `dry-run --capture` and `test --capture` evaluate it again.
+    Record(RecordArgs),
     /// Run the cases of mapping packs
     ///
     /// Exit code 1 if a case fails, 2 if a mapping does not compile.
@@ -110,6 +116,25 @@ pub(crate) struct DryRunArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct RecordArgs {
+    /// File to write: change JSON, compressed with Zstandard; only its owner may read it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: PathBuf,
+    /// Overwrite the file if it exists
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Make a publication for the time of the recording if the pipeline's own does not exist
+    #[arg(long)]
+    pub(crate) create_publication: bool,
+    /// Stop after this many changes, at the end of their transaction
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<u64>,
+    /// Stop after this time, such as 30s or 5m
+    #[arg(long = "for", value_name = "TIME", value_parser = duration)]
+    pub(crate) duration: Option<Duration>,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct TestArgs {
     /// Folders of mapping packs
     #[arg(required = true, value_name = "PACK")]
@@ -117,10 +142,15 @@ pub(crate) struct TestArgs {
     /// Also write the results as JUnit XML
     #[arg(long, value_name = "FILE")]
     pub(crate) junit: Option<PathBuf>,
-    /// Say which rules no case makes fire
+    /// Also evaluate the changes of a capture; with --coverage, rank those that no rule explains
+    ///
+    /// Takes one PACK. Exit code 1 if a change of it stops the mapping.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) capture: Option<PathBuf>,
+    /// Say which rules, branches, transitions and columns no case exercises
     #[arg(long)]
     pub(crate) coverage: bool,
-    /// Fail if less than this percentage of the rules is covered
+    /// Fail if cases exercise less than this percentage of rules, branches and transitions
     #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
     pub(crate) fail_under: Option<u8>,
 }

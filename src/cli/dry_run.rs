@@ -5,33 +5,30 @@
 //! be quarantined.
 
 mod explanation;
-mod input;
 mod layout;
 #[cfg(all(feature = "postgres", feature = "mongodb", feature = "kafka"))]
 mod live;
 mod session;
 
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Write as _};
-use std::path::Path;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
-use anyhow::Context as _;
 use rowbridge_api::{Batch, Identity};
-use tokio::signal::unix::{SignalKind, signal};
 
 use super::REFUSED;
 use super::args::DryRunArgs;
+use super::follow::{Flow, Taker as _, ended};
+use super::input::Input;
 use crate::config::Config;
-use crate::mapping::change_json::{ChangeReader, Tables};
+use crate::mapping::change_json::{ChangeReader, LineError, Tables};
 use crate::mapping::{Mapping, Pack, Stamp};
 use crate::pack;
 use crate::paint::Look;
 use crate::refusal::Refusal;
-use input::Lines;
-use session::{Flow, Session};
+use session::Session;
 
 /// Longest record of a dry run on change JSON, where no broker sets one.
 const MAX_RECORD_BYTES: usize = 1024 * 1024;
@@ -54,30 +51,46 @@ pub(super) async fn run(config: Option<&Path>, args: &DryRunArgs) -> anyhow::Res
     let Some(mapping) = compile(&pack)? else {
         return Ok(ExitCode::from(REFUSED));
     };
-    let (name, input): (_, Box<dyn BufRead + Send>) = match &args.capture {
-        Some(path) => {
-            let file =
-                File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
-            (path.display().to_string(), Box::new(BufReader::new(file)))
-        }
-        None => (
-            "standard input".to_owned(),
-            Box::new(BufReader::new(io::stdin())),
-        ),
+    let ended = ended(args.duration);
+    tokio::pin!(ended);
+    let input = tokio::select! {
+        input = opened(args.capture.clone()) => Some(input?),
+        ended = &mut ended => ended.map(|()| None)?,
     };
-    let stamp = Stamp {
+    let header = input.as_ref().and_then(|input| input.header.clone());
+    let stamp = match &header {
+        Some(header) => header.stamp(),
+        None => made_up(&mapping),
+    };
+    let stdout = io::stdout();
+    let look = Look::of(&stdout);
+    let mut session = Session::new(&mapping, stamp, args, look, stdout.lock());
+    session.captured(header);
+    if let Some(input) = input {
+        offline(&mut session, &mapping, input, ended).await?;
+    }
+    session.finish()
+}
+
+/// The input with its first line. That of standard input may be long in coming, and reading it cannot be cancelled.
+async fn opened(capture: Option<PathBuf>) -> anyhow::Result<Input> {
+    let opening = tokio::task::spawn_blocking(move || match capture {
+        Some(path) => Input::open(&path),
+        None => Input::standard(),
+    });
+    opening.await?
+}
+
+/// What events are stamped with where the input does not say.
+pub(super) fn made_up(mapping: &Mapping) -> Stamp {
+    Stamp {
         pipeline: mapping.name().to_owned(),
         identity: Identity {
             source: "capture".to_owned(),
             history: "1".to_owned(),
         },
         max_record_bytes: MAX_RECORD_BYTES,
-    };
-    let stdout = io::stdout();
-    let look = Look::of(&stdout);
-    let mut session = Session::new(&mapping, stamp, args, look, stdout.lock());
-    offline(&mut session, &mapping, &name, input, args.duration).await?;
-    session.finish()
+    }
 }
 
 #[cfg(all(feature = "postgres", feature = "mongodb", feature = "kafka"))]
@@ -92,7 +105,7 @@ async fn live(_config: Option<&Path>, _args: &DryRunArgs) -> anyhow::Result<Exit
 }
 
 /// Compiles a pack; `None` once what is wrong with it is on standard error.
-fn compile(pack: &Pack) -> io::Result<Option<Arc<Mapping>>> {
+pub(super) fn compile(pack: &Pack) -> io::Result<Option<Arc<Mapping>>> {
     match Mapping::compile(pack) {
         Ok((mapping, _)) => Ok(Some(Arc::new(mapping))),
         Err(diagnostics) => {
@@ -103,35 +116,32 @@ fn compile(pack: &Pack) -> io::Result<Option<Arc<Mapping>>> {
     }
 }
 
-/// Reads lines until the input, the time, the limit or the user ends it.
+/// Reads lines until the input, the limit or `ended` ends it.
 async fn offline<W: io::Write>(
     session: &mut Session<'_, W>,
     mapping: &Mapping,
-    name: &str,
-    input: Box<dyn BufRead + Send>,
-    duration: Option<Duration>,
+    input: Input,
+    mut ended: Pin<&mut impl Future<Output = io::Result<()>>>,
 ) -> anyhow::Result<()> {
     let mut reader = ChangeReader::new(Arc::new(Tables::of(mapping)));
-    let mut lines = Lines::read(input);
+    let name = input.name.clone();
+    let mut lines = input.lines();
     let mut batch = Batch::default();
-    let ended = ended(duration);
-    tokio::pin!(ended);
     loop {
         let line = tokio::select! {
             line = lines.next() => line,
             ended = &mut ended => return ended.map_err(Into::into),
         };
         batch.clear();
-        let Some(line) = line else {
+        let Some(line) = line? else {
             reader.end(&mut batch);
             session.batch(&batch)?;
-            return Ok(());
+            return reader
+                .complete()
+                .map_err(|error| bad_line(&name, &error).into());
         };
-        let line = line.with_context(|| format!("cannot read {name}"))?;
-        reader.line(&line, &mut batch).map_err(|error| {
-            let hint = "one JSON object per line: change JSON, or Debezium's envelope";
-            Refusal::invalid(format!("{name}, {error}"), hint)
-        })?;
+        let read = reader.line(&line, &mut batch);
+        read.map_err(|error| bad_line(&name, &error))?;
         if session.batch(&batch)? == Flow::Enough {
             return Ok(());
         }
@@ -141,20 +151,8 @@ async fn offline<W: io::Write>(
     }
 }
 
-/// Returns on SIGINT or SIGTERM, or when `duration` is over.
-async fn ended(duration: Option<Duration>) -> io::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let over = async {
-        match duration {
-            Some(duration) => tokio::time::sleep(duration).await,
-            None => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-        () = over => {}
-    }
-    Ok(())
+/// A line that is no change JSON, or that is missing.
+pub(super) fn bad_line(name: &str, error: &LineError) -> Refusal {
+    let hint = "one JSON object per line: change JSON, a capture, or Debezium's envelope";
+    Refusal::invalid(format!("{name}, {error}"), hint)
 }

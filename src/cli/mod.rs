@@ -9,14 +9,20 @@ mod crash;
 #[cfg(all(feature = "postgres", feature = "mongodb", feature = "kafka"))]
 mod drop;
 mod dry_run;
+mod follow;
 mod health;
 #[cfg(all(feature = "postgres", feature = "mongodb", feature = "kafka"))]
 mod init;
+mod input;
 mod manual;
 #[cfg(all(feature = "postgres", feature = "mongodb", feature = "kafka"))]
 mod peers;
 #[cfg(all(feature = "postgres", feature = "mongodb", feature = "kafka"))]
 mod position;
+#[cfg(all(feature = "postgres", feature = "mongodb", feature = "kafka"))]
+mod quantity;
+#[cfg(all(feature = "postgres", feature = "mongodb", feature = "kafka"))]
+mod record;
 #[cfg(all(feature = "postgres", feature = "mongodb", feature = "kafka"))]
 mod run;
 #[cfg(all(feature = "postgres", feature = "mongodb", feature = "kafka"))]
@@ -76,8 +82,14 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Position { command } => Box::pin(position::run(load(config)?, &command)).await,
             #[cfg(all(feature = "postgres", feature = "mongodb", feature = "kafka"))]
             Command::Drop(args) => Box::pin(drop::run(load(config)?, &args)).await,
+            #[cfg(all(feature = "postgres", feature = "mongodb", feature = "kafka"))]
+            Command::Record(args) => Box::pin(record::run(config, &args)).await,
             #[cfg(not(all(feature = "postgres", feature = "mongodb", feature = "kafka")))]
-            Command::Run | Command::Init(_) | Command::Position { .. } | Command::Drop(_) => {
+            Command::Run
+            | Command::Init(_)
+            | Command::Position { .. }
+            | Command::Drop(_)
+            | Command::Record(_) => {
                 anyhow::bail!(
                     "this binary was built without the features postgres, mongodb and kafka"
                 )

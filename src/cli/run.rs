@@ -1,7 +1,6 @@
 //! `rowbridge run`: the daemon.
 
 mod live;
-mod quantity;
 mod status_line;
 
 use std::process::ExitCode;

@@ -9,7 +9,17 @@ use super::expression::path::Place;
 use super::expression::template::{Part, Template};
 use super::fault::Fault;
 use super::judge::{json_number, order};
-use super::rule::{Conversion, Field, FieldValue, Otherwise};
+use super::rule::{Arm, Conversion, Field, FieldValue, Otherwise};
+
+/// What a map makes of a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Listed {
+    /// Absent or null.
+    NoValue,
+    /// Number of the arm.
+    As(usize),
+    Not,
+}
 
 impl<'a> Context<'a> {
     /// Appends the fields as one JSON object.
@@ -70,27 +80,17 @@ impl<'a> Context<'a> {
                 place,
                 with,
                 otherwise,
-            } => {
-                let found = self.read(place)?;
-                if matches!(found, Found::Nothing | Found::Null) {
-                    return Ok(Written::Nothing);
+            } => match (self.listed(place, with)?, otherwise) {
+                (Listed::NoValue, _) => return Ok(Written::Nothing),
+                (Listed::As(arm), _) => out.extend_from_slice(&with[arm].1),
+                (Listed::Not, Otherwise::Json(json)) => out.extend_from_slice(json),
+                (Listed::Not, Otherwise::Unsaid | Otherwise::Error) => {
+                    return Err(Fault::new(format!(
+                        "the value of {} is not in the map",
+                        self.name_of(place)
+                    )));
                 }
-                for (from, to) in with {
-                    if order(&found, &from.found())?.is_some_and(std::cmp::Ordering::is_eq) {
-                        out.extend_from_slice(to);
-                        return Ok(Written::Value);
-                    }
-                }
-                match otherwise {
-                    Otherwise::Json(json) => out.extend_from_slice(json),
-                    Otherwise::Error => {
-                        return Err(Fault::new(format!(
-                            "the value of {} is not in the map",
-                            self.name_of(place)
-                        )));
-                    }
-                }
-            }
+            },
             FieldValue::Template(template) => {
                 let start = out.len();
                 self.write_template(template, out)?;
@@ -101,7 +101,21 @@ impl<'a> Context<'a> {
         Ok(Written::Value)
     }
 
-    fn write_place(
+    /// Which arm of a map is taken.
+    pub(super) fn listed(&self, place: &Place, with: &'a [Arm]) -> Result<Listed, Fault> {
+        let found = self.read(place)?;
+        if matches!(found, Found::Nothing | Found::Null) {
+            return Ok(Listed::NoValue);
+        }
+        for (number, (from, _)) in with.iter().enumerate() {
+            if order(&found, &from.found())?.is_some_and(std::cmp::Ordering::is_eq) {
+                return Ok(Listed::As(number));
+            }
+        }
+        Ok(Listed::Not)
+    }
+
+    pub(super) fn write_place(
         &self,
         place: &Place,
         convert: Option<Conversion>,

@@ -8,7 +8,8 @@ use std::io::Write as _;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use rowbridge_api::{Batch, Cell, Change, Identity, Row, Shape, Transaction, Value};
+use rowbridge_api::{Batch, Cell, Change, Identity, Kind, Row, Shape, Transaction, Type, Value};
+use serde_json::value::RawValue;
 
 /// What a change document is written from.
 #[derive(Clone, Copy, Debug)]
@@ -30,11 +31,31 @@ pub enum Rows {
     Without,
 }
 
+/// Which cells are written, and how.
+#[derive(Clone, Copy)]
+enum Form<'a> {
+    /// All, as values of JSON.
+    Values,
+    /// Those of these columns, so that they are read back as the same bytes.
+    Exact(&'a [usize]),
+}
+
+impl Form<'_> {
+    fn has(self, column: usize) -> bool {
+        match self {
+            Self::Values => true,
+            Self::Exact(columns) => columns.contains(&column),
+        }
+    }
+}
+
 /// Cells that could not be written as values.
 #[derive(Default)]
 struct Missing<'a> {
     unavailable: Vec<String>,
     invalid: Vec<(String, &'a [u8])>,
+    /// Values whose text JSON cannot keep.
+    bytes: Vec<(String, &'a [u8])>,
 }
 
 impl<'a> ChangeDocument<'a> {
@@ -44,8 +65,19 @@ impl<'a> ChangeDocument<'a> {
         out.push(b'}');
     }
 
+    /// Appends the document as one line of a capture: the cells of `columns` alone, each in the source's own text, so
+    /// that they are read back as the same bytes.
+    pub fn write_exact(&self, columns: &[usize], out: &mut Vec<u8>) {
+        self.write_in(Rows::With, Form::Exact(columns), out);
+        out.push(b'}');
+    }
+
     /// Appends the document without its closing brace, so that members may follow.
     pub fn write_members(&self, rows: Rows, out: &mut Vec<u8>) {
+        self.write_in(rows, Form::Values, out);
+    }
+
+    fn write_in(&self, rows: Rows, form: Form<'_>, out: &mut Vec<u8>) {
         out.extend_from_slice(b"{\"op\":\"");
         out.extend_from_slice(self.change.op.as_str().as_bytes());
         out.extend_from_slice(b"\",\"table\":");
@@ -60,10 +92,10 @@ impl<'a> ChangeDocument<'a> {
         }
         if rows == Rows::With {
             if let Some(row) = before {
-                self.write_image("before", row, out, &mut missing);
+                self.write_image("before", row, form, out, &mut missing);
             }
             if let Some(row) = after {
-                self.write_image("after", row, out, &mut missing);
+                self.write_image("after", row, form, out, &mut missing);
             }
         }
         self.write_origin(out);
@@ -93,12 +125,20 @@ impl<'a> ChangeDocument<'a> {
         out.push(b'}');
     }
 
-    fn write_image(&self, side: &str, row: Row<'a>, out: &mut Vec<u8>, missing: &mut Missing<'a>) {
+    fn write_image(
+        &self,
+        side: &str,
+        row: Row<'a>,
+        form: Form<'_>,
+        out: &mut Vec<u8>,
+        missing: &mut Missing<'a>,
+    ) {
         out.push(b',');
         write_string(side, out);
         out.extend_from_slice(b":{");
         let mut first = true;
-        for (index, column) in self.shape.columns.iter().enumerate() {
+        let columns = self.shape.columns.iter().enumerate();
+        for (index, column) in columns.filter(|(index, _)| form.has(*index)) {
             let (start, was_first) = (out.len(), first);
             match row.cell(index) {
                 Cell::Unavailable => missing.unavailable.push(format!("{side}.{}", column.name)),
@@ -108,16 +148,18 @@ impl<'a> ChangeDocument<'a> {
                 }
                 Cell::Value(raw) => {
                     write_name(&column.name, &mut first, out);
-                    let value = out.len();
-                    if column.ty.write_json(raw, out).is_ok() {
-                        keep_on_one_line(&mut out[value..]);
-                    } else {
-                        out.truncate(start);
-                        first = was_first;
-                        missing
-                            .invalid
-                            .push((format!("{side}.{}", column.name), raw));
-                    }
+                    let written = match form {
+                        Form::Values => write_value(&column.ty, raw, out),
+                        Form::Exact(_) => write_text(&column.ty, raw, out),
+                    };
+                    let left = match written {
+                        Written::Value => continue,
+                        Written::Not => &mut missing.invalid,
+                        Written::Inexact => &mut missing.bytes,
+                    };
+                    left.push((format!("{side}.{}", column.name), raw));
+                    out.truncate(start);
+                    first = was_first;
                 }
             }
         }
@@ -146,16 +188,68 @@ impl Missing<'_> {
             out.extend_from_slice(b",\"unavailable\":");
             write_json(&self.unavailable, out);
         }
-        if !self.invalid.is_empty() {
-            out.extend_from_slice(b",\"invalid\":{");
+        for (member, cells) in [("invalid", &self.invalid), ("bytes", &self.bytes)] {
+            if cells.is_empty() {
+                continue;
+            }
+            write!(out, ",\"{member}\":{{").expect("writing to memory cannot fail");
             let mut first = true;
-            for (name, raw) in &self.invalid {
+            for (name, raw) in cells {
                 write_name(name, &mut first, out);
                 write_string(&STANDARD.encode(raw), out);
             }
             out.push(b'}');
         }
     }
+}
+
+/// What became of a cell.
+enum Written {
+    Value,
+    /// It is not a value of its type.
+    Not,
+    /// It would be read back as other bytes.
+    Inexact,
+}
+
+fn write_value(ty: &Type, raw: &[u8], out: &mut Vec<u8>) -> Written {
+    let start = out.len();
+    if ty.write_json(raw, out).is_err() {
+        return Written::Not;
+    }
+    keep_on_one_line(&mut out[start..]);
+    Written::Value
+}
+
+/// A cell in its own text: as a string, but for JSON, and for numbers and booleans that JSON spells alike.
+fn write_text(ty: &Type, raw: &[u8], out: &mut Vec<u8>) -> Written {
+    let text = match std::str::from_utf8(raw) {
+        Ok(text) if ty.write_json(raw, &mut Vec::new()).is_ok() => text,
+        _ => return Written::Not,
+    };
+    match ty.kind {
+        Kind::Json if is_same_in_line(text) => out.extend_from_slice(raw),
+        Kind::Json => return Written::Inexact,
+        Kind::Bytes if !text.starts_with("\\x") => return Written::Inexact,
+        Kind::Bool if text == "t" => out.extend_from_slice(b"true"),
+        Kind::Bool if text == "f" => out.extend_from_slice(b"false"),
+        Kind::Int
+            if text
+                .parse::<i64>()
+                .is_ok_and(|number| number.to_string() == text) =>
+        {
+            out.extend_from_slice(raw);
+        }
+        _ => write_string(text, out),
+    }
+    Written::Value
+}
+
+/// Whether a JSON text is found again where it stands in a line: on one line, without space around it, and not the
+/// null that means that there is no value.
+fn is_same_in_line(json: &str) -> bool {
+    let found = serde_json::from_str::<&RawValue>(json);
+    found.is_ok_and(|found| found.get() == json) && json != "null" && !json.contains(['\n', '\r'])
 }
 
 /// A `json` cell is as it was stored, and may spread over lines. In JSON a bare line break is always white space.

@@ -15,6 +15,7 @@ use rowbridge_api::{Batch, Op, State as Stopped};
 
 use super::Stop;
 use super::context::{Context, Found};
+use super::diagnostic::At;
 use super::expression::column::ColumnPath;
 use super::expression::literal::Literal;
 use super::expression::path::Place;
@@ -48,8 +49,12 @@ pub(super) struct Lifecycle {
     pub(super) states: Box<[State]>,
     /// The states that a row may be inserted in.
     pub(super) start: Box<[u16]>,
+    /// Where they are named, in the same order.
+    pub(super) start_at: Box<[At]>,
     /// The transitions that are declared, by events or as silent; sorted.
     pub(super) declared: Box<[(u16, u16)]>,
+    /// Where they are declared first, in the same order.
+    pub(super) declared_at: Box<[At]>,
     /// The rows whose transitions are checked: all, if empty.
     pub(super) only: Box<[Only]>,
     pub(super) illegal: Illegal,

@@ -6,12 +6,14 @@
 
 mod bind;
 mod body;
+pub mod capture;
 pub mod cases;
 pub mod change_document;
 pub mod change_json;
 mod compile;
 mod context;
 mod convert;
+pub mod coverage;
 mod delta;
 mod diagnostic;
 mod encode;

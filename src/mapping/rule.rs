@@ -5,6 +5,7 @@ use std::sync::Arc;
 use rowbridge_api::{OpSet, TableName};
 
 use super::Envelope;
+use super::diagnostic::At;
 use super::expression::column::ColumnPath;
 use super::expression::condition::Condition;
 use super::expression::literal::Literal;
@@ -170,6 +171,7 @@ pub(super) enum Missing {
 /// `changed`, by numbers of [`Table::watched`].
 #[derive(Debug)]
 pub(super) struct Changed {
+    pub(super) at: At,
     pub(super) quantifier: Quantifier,
     pub(super) watched: Box<[u16]>,
 }
@@ -177,6 +179,7 @@ pub(super) struct Changed {
 /// `only`: the column's value is in a parameter's list.
 #[derive(Debug)]
 pub(super) struct Only {
+    pub(super) at: At,
     pub(super) place: Place,
     pub(super) values: Box<[Literal]>,
     pub(super) column: String,
@@ -186,6 +189,7 @@ pub(super) struct Only {
 /// One `when`, with its text for explanations.
 #[derive(Debug)]
 pub(super) struct Guard {
+    pub(super) at: At,
     pub(super) condition: Condition,
     pub(super) text: String,
 }
@@ -193,6 +197,7 @@ pub(super) struct Guard {
 /// One `[[event.check]]`.
 #[derive(Debug)]
 pub(super) struct Check {
+    pub(super) at: At,
     pub(super) condition: Condition,
     pub(super) message: String,
 }
@@ -232,6 +237,7 @@ pub(super) enum Body {
 /// One field of a JSON object.
 #[derive(Debug)]
 pub(super) struct Field {
+    pub(super) at: At,
     pub(super) name: String,
     /// `"name":`, with a comma before it but in the first field.
     pub(super) prefix: Box<[u8]>,
@@ -260,16 +266,21 @@ pub(super) enum FieldValue {
     },
     Map {
         place: Place,
-        with: Box<[(Literal, Box<[u8]>)]>,
+        with: Box<[Arm]>,
         otherwise: Otherwise,
     },
     Template(Template),
     Object(Box<[Field]>),
 }
 
+/// One pair of a map: a value, and what it gives.
+pub(super) type Arm = (Literal, Box<[u8]>);
+
 /// What a map gives for a value that it does not list.
 #[derive(Debug)]
 pub(super) enum Otherwise {
+    /// No `else`: an error.
+    Unsaid,
     Error,
     Json(Box<[u8]>),
 }

@@ -8,6 +8,7 @@ use super::file::reader::{Table, Text};
 /// One column.
 #[derive(Clone, Debug)]
 pub(super) struct ColumnDecl {
+    pub(super) at: At,
     pub(super) name: String,
     pub(super) ty: Type,
     /// The values that an enum has; empty where they are not known.
@@ -89,6 +90,7 @@ fn read_table(name: Text, table: &Table<'_>) -> Option<SchemaTable> {
         .filter_map(|(name, node)| {
             let ty = node.text()?;
             Some(ColumnDecl {
+                at: name.at,
                 ty: read_type(&ty, table),
                 name: name.value,
                 labels: Vec::new(),

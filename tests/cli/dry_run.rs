@@ -127,6 +127,33 @@ fn a_capture_is_read_from_its_file_and_the_limit_ends_it() {
 }
 
 #[test]
+fn time_ends_the_wait_for_an_input_that_says_nothing() {
+    use std::process::{Command, Stdio};
+    use std::time::{Duration, Instant};
+
+    let mut child = Command::new(env!("CARGO_BIN_EXE_rowbridge"))
+        .args(with(&["--for", "100ms"]))
+        .current_dir(root())
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let silent = child.stdin.take();
+    let started = Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        if started.elapsed() > Duration::from_secs(30) {
+            child.kill().unwrap();
+            panic!("it still waits for its first line");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let output = child.wait_with_output().unwrap();
+    drop(silent);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(stderr(&output), "0 changes, 0 events, 0 quarantined\n");
+}
+
+#[test]
 fn what_would_be_quarantined_exits_with_1_and_can_be_tried_again() {
     let bad = String::from_utf8(example("one-update.json")).unwrap();
     let bad = bad.replace("\"275.00\"", "\"-275.00\"");

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+mod captures;
 mod deployment;
 mod documentation;
 mod dry_run;

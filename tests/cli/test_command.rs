@@ -37,17 +37,52 @@ fn what_does_not_compile_exits_with_2_and_shows_where() {
 }
 
 #[test]
-fn coverage_names_the_rules_that_never_fire() {
+fn coverage_lists_what_no_case_exercises_with_its_place_and_what_is_wanted() {
     let pack = SpoiltPack::new();
     let output = rowbridge(
         &["test", pack.path(), "--coverage", "--fail-under", "90"],
         b"",
     );
     assert_eq!(output.status.code(), Some(1));
-    let text = stdout(&output);
-    assert!(text.contains("    1  FareChanged"), "{text}");
-    assert!(text.contains("never  BookingCreated"), "{text}");
-    assert!(stderr(&output).contains("of the rules fire, wanted are 90 %"));
+    let text = stdout(&output).replace(pack.path(), "PACK");
+    for wanted in [
+        "2 passed, 0 failed\n\ncoverage of PACK: rules 2/25, branches ",
+        "\n  PACK/mapping.toml:49 BookingCreated: never published\n      \
+         a case needs an insert of `booking` that meets all its conditions and checks\n",
+        "\n  PACK/schema.toml:7 booking.status: never has a value\n",
+        "\n  PACK/mapping.toml:337 lifecycle travel: CHECKED_IN to OPEN is never made\n      \
+         a case needs an update of `segment` from CHECKED_IN to OPEN\n",
+    ] {
+        assert!(text.contains(wanted), "no {wanted:?} in {text}");
+    }
+    for covered in [
+        "FareChanged: never published",
+        "SeatReassigned: `when` is never true",
+    ] {
+        assert!(!text.contains(covered), "{text}");
+    }
+    let closing = text.lines().last().unwrap();
+    assert!(
+        closing.starts_with("coverage: rules 2/25, branches "),
+        "{closing}"
+    );
+    assert!(
+        stderr(&output).contains(" %), wanted are 90 %"),
+        "{}",
+        stderr(&output)
+    );
+    let junit = pack.file("report.xml");
+    let junit = junit.to_str().unwrap();
+    let output = rowbridge(
+        &["test", pack.path(), "--fail-under", "1", "--junit", junit],
+        b"",
+    );
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let xml = std::fs::read_to_string(junit).unwrap();
+    assert!(
+        xml.contains("tests=\"2\"") && !xml.contains("coverage"),
+        "{xml}"
+    );
 }
 
 #[test]

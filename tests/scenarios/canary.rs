@@ -354,16 +354,32 @@ async fn commands_say_nothing_aside(stage: &Stage) -> Result<()> {
         let made = stage.command(&init, Shows::Rows).await?;
         ensure!(made.status.success(), "{made:?}");
         dry_run(stage).await?;
+        let capture = stage.folder().join(format!("{format}.capture"));
+        let capture = capture.display().to_string();
+        let record = ["record", "--limit", "1", "--out", &capture];
+        let recorded = while_changing(stage, &record, Shows::NoRows).await?;
+        ensure!(recorded.status.success(), "{recorded:?}");
         let config = Config::load(Some(&stage.rig.config()))?;
         discreet("Debug of the configuration", &format!("{config:?}"))?;
     }
     Ok(())
 }
 
-/// Changes until the dry run has seen one.
 async fn dry_run(stage: &Stage) -> Result<()> {
     let arguments = ["dry-run", "--explain", "--limit", "1"];
-    let run = stage.command(&arguments, Shows::Rows);
+    let ran = while_changing(stage, &arguments, Shows::Rows).await?;
+    ensure!(ran.status.success(), "{ran:?}");
+    let shown = String::from_utf8_lossy(&ran.stdout).to_lowercase();
+    ensure!(
+        shown.contains("canary"),
+        "the row is what it is asked for: {shown}"
+    );
+    Ok(())
+}
+
+/// Changes a row until the command, which waits for changes, has ended.
+async fn while_changing(stage: &Stage, arguments: &[&str], shows: Shows) -> Result<Output> {
+    let run = stage.command(arguments, shows);
     let change = async {
         loop {
             stage
@@ -373,17 +389,10 @@ async fn dry_run(stage: &Stage) -> Result<()> {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
-    let ran = tokio::select! {
-        ran = run => ran?,
-        failed = change => return failed,
-    };
-    ensure!(ran.status.success(), "{ran:?}");
-    let shown = String::from_utf8_lossy(&ran.stdout).to_lowercase();
-    ensure!(
-        shown.contains("canary"),
-        "the row is what it is asked for: {shown}"
-    );
-    Ok(())
+    tokio::select! {
+        ran = run => ran,
+        failed = change => failed,
+    }
 }
 
 /// Each mistake is shown with its line, and the line has a secret in it.

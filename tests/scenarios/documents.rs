@@ -368,3 +368,26 @@ async fn commands_know_the_documents_source() -> Result<()> {
     );
     Ok(())
 }
+
+#[tokio::test]
+async fn a_capture_of_documents_gives_what_the_daemon_published() -> Result<()> {
+    let documents = Documents::shared("documents_captured").await?;
+    documents.open_accounts(20).await?;
+    let rig = &documents.rig;
+    let mut daemon = rig.daemon().await?;
+    daemon.ready().await?;
+    let load = Load::start(&documents, 1, 20);
+    let capture = rig.path("ledger.capture");
+    let path = capture.to_str().context("a path")?;
+    let recorded = rig
+        .command(&["record", "--out", path, "--limit", "100"])
+        .await?;
+    let said = String::from_utf8_lossy(&recorded.stderr).into_owned();
+    ensure!(recorded.status.success(), "{said}");
+    let given = crate::captures::gives_what_was_published(rig, &capture).await?;
+    println!("{given} records, each as the daemon published it");
+    ensure!(given >= 100, "{given} records: {said}");
+    load.stop().await;
+    assert_eq!(daemon.terminate().await?, 0, "{}", daemon.log());
+    Ok(())
+}

@@ -7,6 +7,7 @@ mod workload;
 
 mod agents;
 mod canary;
+mod captures;
 mod checking;
 mod documents;
 mod dry_run;

@@ -246,21 +246,24 @@ impl Rig {
             .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let log = self.dir.path().join(format!("daemon-{number}.log"));
         let stderr = File::create(&log)?.into();
-        self.spawn_on(stdout, stderr, log, environment)
+        self.spawn_on(&["run"], stdout, stderr, log, environment)
     }
 
-    /// Starts a daemon whose standard error is `stderr`; `log` is where somebody keeps what it says there.
-    pub(crate) fn daemon_on(
+    /// Starts a daemon, or another command, whose standard error is `stderr`; `log` is where somebody keeps what it
+    /// says there.
+    pub(crate) fn started_on(
         &self,
+        arguments: &[&str],
         stderr: Stdio,
         log: PathBuf,
         environment: &[(&str, &str)],
     ) -> Result<Daemon> {
-        self.spawn_on(Stdio::null(), stderr, log, environment)
+        self.spawn_on(arguments, Stdio::null(), stderr, log, environment)
     }
 
     fn spawn_on(
         &self,
+        arguments: &[&str],
         stdout: Stdio,
         stderr: Stdio,
         log: PathBuf,
@@ -268,7 +271,8 @@ impl Rig {
     ) -> Result<Daemon> {
         let port = free_port()?;
         let child = Command::new(env!("CARGO_BIN_EXE_rowbridge"))
-            .args(["run", "-c"])
+            .args(arguments)
+            .arg("-c")
             .arg(self.config())
             .env("ROWBRIDGE_HTTP__LISTEN", format!("127.0.0.1:{port}"))
             .envs(environment.iter().copied())

@@ -28,6 +28,11 @@ struct OnTerminal {
 
 impl OnTerminal {
     fn start(rig: &Rig, environment: &[(&str, &str)]) -> Result<Self> {
+        Self::started(rig, &["run"], environment)
+    }
+
+    /// As [`OnTerminal::start`], of another command.
+    fn started(rig: &Rig, arguments: &[&str], environment: &[(&str, &str)]) -> Result<Self> {
         let size = Winsize {
             ws_row: 24,
             ws_col: COLUMNS,
@@ -50,7 +55,7 @@ impl OnTerminal {
         });
         let mut all = vec![("TERM", "xterm-256color"), ("ROWBRIDGE_LOG__LEVEL", "info")];
         all.extend_from_slice(environment);
-        let daemon = rig.daemon_on(Stdio::from(pty.slave), transcript.clone(), &all)?;
+        let daemon = rig.started_on(arguments, Stdio::from(pty.slave), transcript.clone(), &all)?;
         Ok(Self {
             daemon,
             transcript,
@@ -241,4 +246,31 @@ async fn what_cannot_redraw_a_line_gets_none_and_not_one_control_character() -> 
 /// Long enough for a line to be drawn where one is.
 async fn drawn_twice() {
     tokio::time::sleep(Duration::from_millis(600)).await;
+}
+
+#[tokio::test]
+async fn a_recording_shows_how_much_it_has_and_takes_its_line_away() -> Result<()> {
+    let rig = Rig::shared("terminal_record").await?;
+    open_accounts(&rig, 10).await?;
+    let load = Workload::start(&rig, 1, 10, Duration::from_millis(5));
+    let capture = rig.path("ledger.capture");
+    let path = capture.to_str().context("a path")?;
+    let words = ["record", "--create-publication", "--out", path];
+    let recording = OnTerminal::started(&rig, &words, &[])?;
+    recording
+        .shows(&["recording  ", " changes  ", " transactions  at "])
+        .await?;
+    let written = recording.interrupt().await?;
+    load.stop().await;
+    let lines = screen(&written);
+    let left: Vec<&String> = lines
+        .iter()
+        .filter(|line| line.starts_with("record"))
+        .collect();
+    let [begun, ended] = &left[..] else {
+        anyhow::bail!("{left:?} of {written:?}");
+    };
+    ensure!(begun.starts_with("recording from "), "{begun}");
+    ensure!(ended.starts_with("recorded "), "{ended}");
+    Ok(())
 }

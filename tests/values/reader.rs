@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rowbridge::event::{EncodedBatch, TopicId};
+use rowbridge::mapping::capture::{Header, Writer};
+use rowbridge::mapping::change_json::{ChangeReader, Tables};
 use rowbridge::mapping::{Evaluator, Mapping, Pack, SourceFile, Stamp, Stop};
 use rowbridge::paint::Look;
 use rowbridge_api::{
-    Batch, Claim, Item, Ownership, Remembers, Source, SourceError, SourceIo, SourceStatus, Start,
-    Transaction, batch_channel,
+    Batch, Cell, Claim, Item, Ownership, Remembers, Shape, Source, SourceError, SourceIo,
+    SourceStatus, Start, Transaction, batch_channel,
 };
 use rowbridge_postgres::{PostgresConfig, PostgresSource, TlsMode};
 use serde_json::value::RawValue;
@@ -36,6 +38,11 @@ pub(crate) struct Published {
 /// A running source and the mapping that reads it.
 pub(crate) struct Reader {
     evaluator: Evaluator,
+    writer: Writer,
+    capture: ChangeReader,
+    /// The shapes of what was sent, and of what was read back.
+    sent: Vec<Arc<Shape>>,
+    kept: Vec<Arc<Shape>>,
     batches: mpsc::Receiver<Batch>,
     running: JoinHandle<Result<(), SourceError>>,
     transaction: Option<Transaction>,
@@ -75,7 +82,12 @@ impl Reader {
             identity,
             max_record_bytes: 1 << 30,
         };
+        let header = Header::new(&mapping, &stamp, String::new());
         Self {
+            writer: Writer::new(&mapping, header),
+            capture: ChangeReader::new(Arc::new(Tables::of(&mapping))),
+            sent: Vec::new(),
+            kept: Vec::new(),
             evaluator: Evaluator::new(Arc::new(mapping), stamp),
             batches,
             running: tokio::spawn(async move { source.run(io).await }),
@@ -97,11 +109,29 @@ impl Reader {
             let Some(batch) = batch.expect("waited for a batch") else {
                 panic!("the source ended: {:?}", (&mut self.running).await);
             };
+            self.capture(&batch);
             self.take(&batch)?;
             found.extend(self.published());
         }
         assert_eq!(found.len(), count, "as many records as rows");
         Ok(found)
+    }
+
+    /// What a capture keeps of the batches is what they hold, to the byte.
+    fn capture(&mut self, batch: &Batch) {
+        let mut lines = Vec::new();
+        let mut read = Batch::default();
+        for item in &batch.items {
+            self.writer.item(batch, item, &mut lines);
+        }
+        for line in str::from_utf8(&lines).unwrap().lines() {
+            self.capture.line(line, &mut read).unwrap();
+        }
+        let (sent, read) = (cells(&mut self.sent, batch), cells(&mut self.kept, &read));
+        assert_eq!(sent.len(), read.len(), "changes");
+        for (sent, read) in sent.iter().zip(&read) {
+            assert_eq!(sent, read);
+        }
     }
 
     fn take(&mut self, batch: &Batch) -> Result<(), Stop> {
@@ -138,6 +168,32 @@ impl Reader {
         self.out.clear();
         published
     }
+}
+
+/// Every cell of the changes in `batch` with its column; `shapes` are those that came so far.
+fn cells(shapes: &mut Vec<Arc<Shape>>, batch: &Batch) -> Vec<String> {
+    let mut cells = Vec::new();
+    for item in &batch.items {
+        match item {
+            Item::Shape(shape) => shapes.push(Arc::clone(shape)),
+            Item::Change(change) => {
+                let shape = shapes.iter().rfind(|shape| shape.id == change.shape);
+                let shape = shape.unwrap();
+                for row in [batch.before(change), batch.after(change)] {
+                    let Some(row) = row else { continue };
+                    for (index, column) in shape.columns.iter().enumerate() {
+                        let cell = match row.cell(index) {
+                            Cell::Value(bytes) => bytes.escape_ascii().to_string(),
+                            other => format!("{other:?}"),
+                        };
+                        cells.push(format!("{}.{column:?}: {cell}", shape.table));
+                    }
+                }
+            }
+            Item::Begin(_) | Item::Commit(_) | Item::SnapshotEnd(_) => {}
+        }
+    }
+    cells
 }
 
 impl Drop for Reader {

@@ -6,25 +6,19 @@ use std::sync::Arc;
 
 use rowbridge_api::{Batch, Item, Op, State};
 
-use super::super::FAILED;
 use super::super::args::DryRunArgs;
+use super::super::follow::{Flow, Taker};
+use super::super::{FAILED, input};
 use super::explanation::Explained;
 use super::layout;
 use crate::event::{EncodedBatch, TopicId};
 use crate::event_json::EventJson;
+use crate::mapping::capture::Header;
 use crate::mapping::cases::Published;
 use crate::mapping::change_json::Replay;
 use crate::mapping::{Mapping, Stamp, Stop};
 use crate::paint::{Look, Tone};
 use crate::refusal::Refusal;
-
-/// Whether to go on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Flow {
-    More,
-    /// The limit is reached, or nobody reads the output any more.
-    Enough,
-}
 
 /// How events are printed.
 #[derive(Clone, Copy, Debug)]
@@ -55,6 +49,8 @@ pub(super) struct Session<'m, W: Write> {
     format: Format,
     explain: Explain,
     quarantine: String,
+    /// Where the changes come from a capture.
+    header: Option<Header>,
     limit: u64,
     counts: Counts,
     /// A bad record stopped the evaluation.
@@ -86,6 +82,7 @@ impl<'m, W: Write> Session<'m, W> {
             },
             quarantine: format!("rowbridge.{}.quarantine", stamp.pipeline),
             replay: Replay::new(Arc::clone(mapping), stamp),
+            header: None,
             limit: args.limit.unwrap_or(u64::MAX),
             counts: Counts::default(),
             stopped: None,
@@ -95,11 +92,12 @@ impl<'m, W: Write> Session<'m, W> {
         }
     }
 
-    /// Evaluates a batch and prints its events.
-    ///
-    /// # Errors
-    /// The rules do not fit the source, or output fails.
-    pub(super) fn batch(&mut self, batch: &Batch) -> anyhow::Result<Flow> {
+    /// Says that the changes come from a capture with this header.
+    pub(super) fn captured(&mut self, header: Option<Header>) {
+        self.header = header;
+    }
+
+    fn evaluate(&mut self, batch: &Batch) -> anyhow::Result<Flow> {
         for item in &batch.items {
             let explained = match self.explain {
                 Explain::Yes if self.replay.mapping().gathers() => self.explained(batch, item)?,
@@ -108,7 +106,7 @@ impl<'m, W: Write> Session<'m, W> {
             self.encoded.clear();
             if let Err(stop) = self.replay.item(batch, item, &mut self.encoded) {
                 if stop.state != State::BadRecord {
-                    return Err(Refusal::from(stop).into());
+                    return Err(input::refused(stop, self.header.as_ref()).into());
                 }
                 self.stopped = Some(stop);
                 return Ok(Flow::Enough);
@@ -132,11 +130,6 @@ impl<'m, W: Write> Session<'m, W> {
     fn counts_as_change(&self, item: &Item) -> bool {
         let gathers = self.replay.mapping().gathers();
         matches!(item, Item::Change(change) if !(gathers && change.op == Op::Read))
-    }
-
-    /// Makes what was printed visible: the input has nothing more right now.
-    pub(super) fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
     }
 
     /// Prints the counts; the exit code.
@@ -239,6 +232,17 @@ impl<'m, W: Write> Session<'m, W> {
             return Ok(Flow::Enough);
         }
         Ok(Flow::More)
+    }
+}
+
+impl<W: Write> Taker for Session<'_, W> {
+    /// Evaluates a batch and prints its events.
+    fn batch(&mut self, batch: &Batch) -> anyhow::Result<Flow> {
+        self.evaluate(batch)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
     }
 }
 

@@ -10,14 +10,12 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rowbridge_api::SnapshotProgress;
-use rustix::process::getpgrp;
-use rustix::termios::tcgetpgrp;
 
 use super::status_line::{Status, render};
 use crate::config::{Config, LogFormat, SinkConfig};
 use crate::health::{Health, Phase};
 use crate::metrics::Metrics;
-use crate::paint::{Paint, columns_of, is_dumb};
+use crate::paint::{Paint, columns_of};
 use crate::screen;
 
 /// Often enough to look alive.
@@ -70,12 +68,8 @@ impl Drop for StatusLine {
 }
 
 fn is_wanted(config: &Config) -> bool {
-    let can_redraw = std::env::var_os("TERM").is_some() && !is_dumb();
     let events_on_it = matches!(config.sink, SinkConfig::Stdout {}) && io::stdout().is_terminal();
-    config.log.format == LogFormat::Text
-        && io::stderr().is_terminal()
-        && can_redraw
-        && !events_on_it
+    config.log.format == LogFormat::Text && screen::can_redraw() && !events_on_it
 }
 
 /// Looks at the metrics from time to time.
@@ -103,7 +97,7 @@ impl Watcher {
     }
 
     fn draw(&mut self) -> io::Result<()> {
-        if is_in_background() {
+        if screen::is_in_background() {
             return screen::clear();
         }
         let status = self.look(Instant::now());
@@ -131,11 +125,6 @@ impl Watcher {
             reading,
         }
     }
-}
-
-/// The shell has its prompt there, and another job has the screen.
-fn is_in_background() -> bool {
-    tcgetpgrp(io::stderr()).is_ok_and(|foreground| foreground != getpgrp())
 }
 
 /// How fast a count grows.

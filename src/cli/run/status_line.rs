@@ -6,7 +6,7 @@
 use rowbridge_api::SnapshotProgress;
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
-use super::quantity::{bytes, per_second, short, span, whole};
+use super::super::quantity::{bytes, per_second, short, span, whole};
 use crate::health::Phase;
 use crate::metrics::Reading;
 use crate::paint::{Paint, Tone};

@@ -1,77 +1,53 @@
-//! Which rules the cases make fire.
+//! What of the packs the cases exercise: what is missing, with its place and what a case would have to do.
 
 use std::io::{self, Write};
 
 use super::TestedPack;
-use crate::mapping::Mapping;
-use crate::mapping::cases::{Case, Outcome};
-use crate::paint::{Paint, Tone};
+use crate::mapping::coverage::{Coverage, Kind, Share};
+use crate::paint::{Look, Tone};
 
-/// One rule and how often cases made it fire.
-struct CoveredRule {
-    event_type: String,
-    /// Line of mapping.toml.
-    line: usize,
-    /// Events it published or set aside.
-    events: usize,
-}
+/// The kinds that count, as the closing line names them.
+const COUNTED: [(&str, Kind); 3] = [
+    ("rules", Kind::Rule),
+    ("branches", Kind::Branch),
+    ("transitions", Kind::Transition),
+];
 
-/// The rules of one pack.
-pub(super) struct Coverage {
-    mapping_file: String,
-    rules: Vec<CoveredRule>,
-}
-
-impl Coverage {
-    pub(super) fn of(mapping: &Mapping, mapping_file: &str, cases: &[(Case, Outcome)]) -> Self {
-        let fired = |number: usize| {
-            let rules = cases.iter().flat_map(|(_, outcome)| &outcome.rules);
-            rules.filter(|rule| usize::from(**rule) == number).count()
-        };
-        let rules = mapping
-            .rule_infos()
-            .enumerate()
-            .map(|(number, info)| CoveredRule {
-                event_type: info.event_type.to_owned(),
-                line: info.line,
-                events: fired(number),
-            });
-        Self {
-            mapping_file: mapping_file.to_owned(),
-            rules: rules.collect(),
+/// Per pack what is missing, then the closing line over all of them.
+pub(super) fn print(tested: &[TestedPack], look: Look, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out)?;
+    for pack in tested {
+        let coverages = || std::iter::once(&pack.coverage);
+        let title = format!("coverage of {}", pack.folder);
+        writeln!(
+            out,
+            "{}: {}",
+            look.paint.tone(Tone::Strong, title),
+            shares(coverages)
+        )?;
+        for point in pack.coverage.missing() {
+            let place = format!("{}:{}", point.file, point.line);
+            let place = look.paint.tone(Tone::Faint, place);
+            let missing = look.paint.tone(Tone::Bad, &point.missing);
+            writeln!(
+                out,
+                "{}",
+                look.wrapped(&format!("  {place} {missing}"), "      ")
+            )?;
+            let wanted = format!("      a case needs {}", point.wanted);
+            writeln!(out, "{}", look.wrapped(&wanted, "      "))?;
         }
     }
-
-    fn fired(&self) -> usize {
-        self.rules.iter().filter(|rule| rule.events > 0).count()
-    }
+    let coverages = || tested.iter().map(|pack| &pack.coverage);
+    let tone = match counted(coverages) {
+        Share { seen, all } if seen == all => Tone::Good,
+        _ => Tone::Bad,
+    };
+    let closing = format!("coverage: {}", shares(coverages));
+    writeln!(out, "{}", look.paint.tone(tone, closing))
 }
 
-pub(super) fn print(pack: &TestedPack, paint: Paint, out: &mut dyn Write) -> io::Result<()> {
-    let coverage = &pack.coverage;
-    writeln!(
-        out,
-        "{}",
-        paint.tone(Tone::Strong, format!("coverage of {}", pack.folder))
-    )?;
-    for rule in &coverage.rules {
-        let place = format!("{}:{}", coverage.mapping_file, rule.line);
-        let place = paint.tone(Tone::Faint, place);
-        let count = match rule.events {
-            0 => paint.tone(Tone::Bad, "never".to_owned()),
-            count => paint.tone(Tone::Good, count.to_string()),
-        };
-        writeln!(out, "  {count:>5}  {:<24} {place}", rule.event_type)?;
-    }
-    let (fired, all) = (coverage.fired(), coverage.rules.len());
-    writeln!(
-        out,
-        "{fired} of {all} rules fired ({:.1} %)\n",
-        percent(fired, all)
-    )
-}
-
-/// Whether the share of rules that fired, over all packs, reaches `wanted` percent.
+/// Whether the share of what counts, over all packs, reaches `wanted` percent.
 pub(super) fn is_enough(
     tested: &[TestedPack],
     wanted: Option<u8>,
@@ -80,24 +56,31 @@ pub(super) fn is_enough(
     let Some(wanted) = wanted else {
         return Ok(true);
     };
-    let fired = tested.iter().map(|pack| pack.coverage.fired()).sum();
-    let all = tested.iter().map(|pack| pack.coverage.rules.len()).sum();
-    let reached = percent(fired, all);
-    let is_enough = reached >= f64::from(wanted);
+    let Share { seen, all } = counted(|| tested.iter().map(|pack| &pack.coverage));
+    let is_enough = seen * 100 >= all * usize::from(wanted);
     if !is_enough {
         writeln!(
             err,
-            "error: cases make {reached:.1} % of the rules fire, wanted are {wanted} %"
+            "error: cases exercise {seen} of {all} rules, branches and transitions ({} %), wanted are {wanted} %",
+            seen * 100 / all
         )?;
-        writeln!(err, "hint: --coverage lists the rules that never fire")?;
+        writeln!(err, "hint: --coverage lists what is missing")?;
     }
     Ok(is_enough)
 }
 
-#[expect(clippy::cast_precision_loss, reason = "rules are counted in tens")]
-fn percent(part: usize, whole: usize) -> f64 {
-    match whole {
-        0 => 100.0,
-        whole => part as f64 * 100.0 / whole as f64,
-    }
+/// `rules 30/30, branches 81/84, transitions 12/12`
+fn shares<'a, C: Iterator<Item = &'a Coverage>>(coverages: impl Fn() -> C) -> String {
+    let parts = COUNTED.map(|(name, kind)| {
+        let share: Share = coverages().map(|coverage| coverage.share(kind)).sum();
+        format!("{name} {share}")
+    });
+    parts.join(", ")
+}
+
+fn counted<'a, C: Iterator<Item = &'a Coverage>>(coverages: impl Fn() -> C) -> Share {
+    let shares = COUNTED.iter();
+    shares
+        .flat_map(|(_, kind)| coverages().map(|coverage| coverage.share(*kind)))
+        .sum()
 }

@@ -24,6 +24,7 @@ use rowbridge_api::{Batch, Identity};
 use toml::de::DeTable;
 
 use super::change_json::{BatchWriter, Replay, RowChange, Tables, TransactionFacts};
+use super::coverage::Seen;
 use super::{Mapping, SourceFile, Stamp, Stop};
 use crate::event::EncodedBatch;
 pub use difference::{Difference, Line, Side, Verdict};
@@ -55,8 +56,6 @@ pub struct Outcome {
     pub differences: Vec<Difference>,
     /// The evaluation stopped: a bad record where the mapping says `on_error = "stop"`.
     pub stopped: Option<Stop>,
-    /// The numbers of the rules that gave the events, failed ones included.
-    pub rules: Vec<u16>,
 }
 
 impl Outcome {
@@ -130,7 +129,6 @@ impl Case {
         Outcome {
             differences: difference::compare(&self.expected, &published),
             stopped,
-            rules: encoded.records.iter().map(|record| record.rule).collect(),
         }
     }
 }
@@ -151,7 +149,34 @@ impl Case {
         }
     }
 
+    /// Notes what the changes come by in the mapping, up to one that stops the evaluation.
+    pub fn cover(&self, mapping: &Arc<Mapping>, tables: &Tables, seen: &mut Seen) {
+        let [before, batch] = self.batches(tables);
+        let mut replay = replay(mapping);
+        if replay.seed(&before).is_err() {
+            return;
+        }
+        for item in &batch.items {
+            if replay.take_and_cover(&batch, item, seen).is_err() {
+                return;
+            }
+        }
+    }
+
     fn encoded(&self, mapping: &Arc<Mapping>, tables: &Tables) -> (EncodedBatch, Option<Stop>) {
+        let [before, batch] = self.batches(tables);
+        let mut replay = replay(mapping);
+        let mut encoded = EncodedBatch::default();
+        let mut items = batch.items.iter();
+        let stopped = replay
+            .seed(&before)
+            .and_then(|()| items.try_for_each(|item| replay.item(&batch, item, &mut encoded)))
+            .err();
+        (encoded, stopped)
+    }
+
+    /// The rows that were there before, and the changes.
+    fn batches(&self, tables: &Tables) -> [Batch; 2] {
         let mut writer = BatchWriter::new(tables.len());
         let mut before = Batch::default();
         for seed in &self.seeds {
@@ -163,18 +188,11 @@ impl Case {
             writer.change(&given.change, &given.facts, &mut batch);
         }
         writer.commit(None, &mut batch);
-        let mut encoded = EncodedBatch::default();
-        let stopped = evaluate(mapping, &before, &batch, &mut encoded).err();
-        (encoded, stopped)
+        [before, batch]
     }
 }
 
-fn evaluate(
-    mapping: &Arc<Mapping>,
-    before: &Batch,
-    batch: &Batch,
-    out: &mut EncodedBatch,
-) -> Result<(), Stop> {
+fn replay(mapping: &Arc<Mapping>) -> Replay {
     let stamp = Stamp {
         pipeline: mapping.name().to_owned(),
         identity: Identity {
@@ -183,10 +201,5 @@ fn evaluate(
         },
         max_record_bytes: MAX_RECORD_BYTES,
     };
-    let mut replay = Replay::new(Arc::clone(mapping), stamp);
-    replay.seed(before)?;
-    batch
-        .items
-        .iter()
-        .try_for_each(|item| replay.item(batch, item, out))
+    Replay::new(Arc::clone(mapping), stamp)
 }

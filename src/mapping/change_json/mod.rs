@@ -1,11 +1,13 @@
 //! Change JSON: captures, standard input and quarantine records as batches of changes.
 //!
 //! One JSON object per line: the change document of the mapping language without `row` and lookups, a
-//! `{"commit": {..}}` that ends a transaction, or Debezium's envelope ([`debezium`]). Reading is the
+//! `{"commit": {..}}` that ends a transaction, a line of a capture ([`captured`]), or Debezium's envelope
+//! ([`debezium`]). Reading is the
 //! inverse of what a quarantine record writes, so one can be fixed by hand and tried again.
 //!
 //! Not here: files, standard input, and evaluation.
 
+mod captured;
 mod cell;
 mod debezium;
 mod node;
@@ -21,6 +23,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rowbridge_api::{Batch, Op, Position};
 
+use captured::{CaptureLine, Captured};
 pub(crate) use cell::{checked as cell_from_text, from_json as cell_from_json};
 pub(crate) use node::{Node, Object, Problem};
 pub use replay::Replay;
@@ -44,6 +47,7 @@ enum Line {
     Nothing,
     Change(RowChange, TransactionFacts),
     Commit(Option<Position>),
+    Capture(CaptureLine),
 }
 
 /// Reads change JSON line by line into batches.
@@ -52,6 +56,8 @@ pub struct ChangeReader {
     tables: Arc<Tables>,
     writer: BatchWriter,
     line: u64,
+    /// Where the input is a capture.
+    capture: Option<Captured>,
 }
 
 impl ChangeReader {
@@ -62,6 +68,7 @@ impl ChangeReader {
             writer: BatchWriter::new(tables.len()),
             tables,
             line: 0,
+            capture: None,
         }
     }
 
@@ -72,18 +79,26 @@ impl ChangeReader {
     /// that is not of its column's type.
     pub fn line(&mut self, text: &str, batch: &mut Batch) -> Result<(), LineError> {
         self.line += 1;
-        let line = self.read(text).map_err(|problem| {
+        let taken = self.read(text).and_then(|line| self.take(line, batch));
+        taken.map_err(|problem| {
             let before = text.get(..problem.offset).unwrap_or(text);
             LineError {
                 line: self.line,
                 column: before.chars().count() + 1,
                 message: problem.message,
             }
-        })?;
+        })
+    }
+
+    fn take(&mut self, line: Line, batch: &mut Batch) -> Result<(), Problem> {
+        if let Some(capture) = &mut self.capture {
+            capture.count(&line)?;
+        }
         match line {
             Line::Nothing => {}
             Line::Change(change, facts) => self.writer.change(&change, &facts, batch),
             Line::Commit(position) => self.writer.commit(position, batch),
+            Line::Capture(line) => self.captured(line)?,
         }
         Ok(())
     }
@@ -104,6 +119,9 @@ impl ChangeReader {
         let object = root.object()?;
         if let Some(commit) = object.get("commit") {
             return Ok(Line::Commit(position_in(&commit.object()?)?));
+        }
+        if let Some(line) = captured::read(&object)? {
+            return Ok(Line::Capture(line));
         }
         if debezium::is_envelope(&object) {
             return debezium::read(&object, &self.tables);
@@ -143,8 +161,11 @@ fn change(object: &Object<'_>, tables: &Tables) -> Result<Line, Problem> {
             hide(&mut change, table, at)?;
         }
     }
-    if let Some(invalid) = object.get("invalid") {
-        for (path, raw) in invalid.object()?.members {
+    for member in ["invalid", "bytes"] {
+        let Some(cells) = object.get(member) else {
+            continue;
+        };
+        for (path, raw) in cells.object()?.members {
             restore(&mut change, table, &path, raw)?;
         }
     }
@@ -174,7 +195,7 @@ fn image_cells(image: Node<'_>, table: &DeclaredTable) -> Result<Vec<OwnedCell>,
     Ok(cells)
 }
 
-/// Puts back a cell that is not a value of its type: the source's bytes in base64.
+/// Puts back a cell that is not a value of its type, or that JSON cannot keep: the source's bytes in base64.
 fn restore(
     change: &mut RowChange,
     table: &DeclaredTable,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use rowbridge_api::{Batch, Change, Item, Shape, ShapeId, TableName, Transaction};
 
 use crate::event::EncodedBatch;
+use crate::mapping::coverage::Seen;
 use crate::mapping::{Arrival, Evaluator, Mapping, RuleOutcome, Stamp, Stop};
 
 /// An evaluator and the transaction it is in.
@@ -105,6 +106,50 @@ impl Replay {
             }
             Item::Commit(_) | Item::SnapshotEnd(_) => self.evaluator.explain_gathered(),
             _ => Ok(Vec::new()),
+        }
+    }
+
+    /// Takes the next item of `batch` for what it comes by in the mapping, and not for its events.
+    ///
+    /// # Errors
+    /// As [`Replay::item`].
+    pub fn take_and_cover(
+        &mut self,
+        batch: &Batch,
+        item: &Item,
+        seen: &mut Seen,
+    ) -> Result<(), Stop> {
+        let gathers = self.evaluator.mapping().gathers();
+        let ends = matches!(item, Item::Commit(_) | Item::SnapshotEnd(_));
+        if gathers && ends && self.transaction.is_some() {
+            self.cover_gathered(&mut |_, _, of_change| seen.merge(of_change))?;
+        }
+        self.item(batch, item, &mut EncodedBatch::default())?;
+        match item {
+            Item::Change(change) if !gathers => self.cover(batch, change, seen),
+            _ => Ok(()),
+        }
+    }
+
+    /// Hands over what each change of the transaction comes by that is about to end, where the mapping gathers.
+    ///
+    /// # Errors
+    /// As [`Replay::item`].
+    pub fn cover_gathered(
+        &mut self,
+        each: &mut dyn FnMut(&Batch, &Change, Seen),
+    ) -> Result<(), Stop> {
+        self.evaluator.cover_gathered(each)
+    }
+
+    /// Notes what the change comes by in the mapping that was taken last, where the mapping does not gather.
+    ///
+    /// # Errors
+    /// The change does not fit the shape it names.
+    pub fn cover(&mut self, batch: &Batch, change: &Change, seen: &mut Seen) -> Result<(), Stop> {
+        match &self.transaction {
+            Some(transaction) => self.evaluator.cover(batch, transaction, change, seen),
+            None => Ok(()),
         }
     }
 

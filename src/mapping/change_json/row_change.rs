@@ -117,6 +117,9 @@ impl BatchWriter {
         batch: &mut Batch,
     ) {
         let number = change.shape.id.0 as usize;
+        if number >= self.shape_was_sent.len() {
+            self.shape_was_sent.resize(number + 1, false);
+        }
         if !self.shape_was_sent[number] {
             self.shape_was_sent[number] = true;
             batch.items.push(Item::Shape(Arc::clone(&change.shape)));

@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-#[cfg(test)]
-use rowbridge_api::{Column, ShapeId};
-use rowbridge_api::{Shape, TableName};
+use rowbridge_api::{Column, Shape, ShapeId, TableName};
 
 use crate::mapping::Mapping;
 
@@ -73,6 +71,18 @@ impl Tables {
         self.0
             .iter()
             .find(|table| table.shape.table.schema == schema && table.shape.table.name == name)
+    }
+
+    /// Another shape of a table, or another table; under a number that no shape had.
+    pub(crate) fn announce(&mut self, short: &str, table: TableName, columns: Vec<Column>) {
+        let numbers = self.0.iter().map(|table| table.shape.id.0 + 1);
+        let id = ShapeId(numbers.max().unwrap_or_default());
+        let shape = Arc::new(Shape { id, table, columns });
+        self.0.retain(|known| known.short != short);
+        self.0.push(DeclaredTable {
+            short: short.to_owned(),
+            shape,
+        });
     }
 
     /// Short names, for messages.

@@ -469,6 +469,7 @@ impl<'a> EventCompiler<'a> {
             })
             .collect();
         Some(Changed {
+            at: changed.at,
             quantifier: changed.quantifier,
             watched: watched.into_iter().collect::<Option<_>>()?,
         })
@@ -567,6 +568,7 @@ fn conditions(scope: &Scope<'_>, clauses: &Clauses) -> (Vec<Option<Guard>>, Judg
 
 pub(super) fn guard(scope: &Scope<'_>, text: &Text) -> Option<Guard> {
     Some(Guard {
+        at: text.at,
         condition: condition::compile(scope, text)?,
         text: one_line(&text.value),
     })
@@ -574,6 +576,7 @@ pub(super) fn guard(scope: &Scope<'_>, text: &Text) -> Option<Guard> {
 
 fn check(scope: &Scope<'_>, decl: &CheckDecl) -> Option<Check> {
     Some(Check {
+        at: decl.assert.at,
         condition: condition::compile(scope, &decl.assert)?,
         message: decl.message.clone(),
     })

@@ -431,10 +431,11 @@ impl<'a> Draft<'a> {
         let moves = self
             .declared
             .iter()
-            .filter_map(|declared| Some((declared.from?, declared.to)));
-        let mut moves: Vec<(u16, u16)> = moves.collect();
-        moves.sort_unstable();
-        moves.dedup();
+            .filter_map(|declared| Some(((declared.from?, declared.to), declared.at)));
+        let mut moves: Vec<((u16, u16), At)> = moves.collect();
+        moves.sort_by_key(|(pair, _)| *pair);
+        moves.dedup_by_key(|(pair, _)| *pair);
+        let (declared, declared_at): (Vec<_>, Vec<_>) = moves.into_iter().unzip();
         let states = self.states.into_iter().map(|named| named.state);
         Some(CompiledLifecycle {
             table: self.table,
@@ -446,7 +447,9 @@ impl<'a> Draft<'a> {
                 state: self.state,
                 states: states.collect(),
                 start: self.start.into(),
-                declared: moves.into(),
+                start_at: self.decl.start.iter().map(|text| text.at).collect(),
+                declared: declared.into(),
+                declared_at: declared_at.into(),
                 only: self.only,
                 illegal: self.decl.illegal,
             },

@@ -74,6 +74,7 @@ fn one(
         })
         .collect();
     Some(Only {
+        at: column.at,
         place,
         values: values.into_iter().collect::<Option<_>>()?,
         column: column.value.clone(),

@@ -32,6 +32,7 @@ pub(super) fn fields(scope: &Scope<'_>, decls: &[FieldDecl]) -> Option<Box<[Fiel
             let comma = if index == 0 { "" } else { "," };
             let name = serde_json::Value::from(decl.name.value.as_str());
             Some(Field {
+                at: decl.name.at,
                 name: decl.name.value.clone(),
                 prefix: format!("{comma}{name}:").into_bytes().into(),
                 value,
@@ -152,6 +153,7 @@ fn map(
         place,
         with: entries.into_iter().collect::<Option<_>>()?,
         otherwise: match otherwise {
+            OtherwiseDecl::Unsaid => Otherwise::Unsaid,
             OtherwiseDecl::Error => Otherwise::Error,
             OtherwiseDecl::Value(literal) => Otherwise::Json(json(literal)),
         },

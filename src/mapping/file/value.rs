@@ -39,6 +39,8 @@ pub(in crate::mapping) enum From {
 /// What a map gives for a value that it does not list.
 #[derive(Clone, Debug)]
 pub(in crate::mapping) enum Otherwise {
+    /// There is no `else`.
+    Unsaid,
     Error,
     Value(Const),
 }
@@ -192,7 +194,7 @@ fn read_map(node: &Node<'_>, table: &Table<'_>) -> Option<From> {
         return None;
     };
     let otherwise = match table.get("else") {
-        None => Otherwise::Error,
+        None => Otherwise::Unsaid,
         Some(node) => match node.as_text() {
             Some(text) if text.value == "error" => Otherwise::Error,
             Some(text) if text.value == "null" => Otherwise::Value(Const {

@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// `1,234,567`.
-pub(super) fn whole(count: u64) -> String {
+pub(in crate::cli) fn whole(count: u64) -> String {
     let digits = count.to_string();
     let mut text = String::new();
     for (at, digit) in digits.chars().enumerate() {
@@ -16,12 +16,12 @@ pub(super) fn whole(count: u64) -> String {
 }
 
 /// `1.23M`: three digits tell enough.
-pub(super) fn short(count: u64) -> String {
+pub(in crate::cli) fn short(count: u64) -> String {
     scaled(count, 1000, ["", "k", "M", "G", "T", "P", "E"])
 }
 
 /// `4.10 MiB`.
-pub(super) fn bytes(count: u64) -> String {
+pub(in crate::cli) fn bytes(count: u64) -> String {
     scaled(
         count,
         1024,
@@ -50,7 +50,7 @@ fn scaled(count: u64, base: u64, units: [&str; 7]) -> String {
 }
 
 /// `340 ms`, `12 s`, `3 min 12 s`, `2 h 05 min`, `4 d 11 h`.
-pub(super) fn span(seconds: f64) -> String {
+pub(in crate::cli) fn span(seconds: f64) -> String {
     if seconds < 1.0 {
         return format!("{} ms", at_least_zero(seconds * 1000.0));
     }
@@ -65,7 +65,7 @@ pub(super) fn span(seconds: f64) -> String {
 }
 
 /// A rate as a whole number: below one a second nobody needs more than that there is something.
-pub(super) fn per_second(rate: f64) -> Rate {
+pub(in crate::cli) fn per_second(rate: f64) -> Rate {
     if rate > 0.0 && rate < 1.0 {
         Rate::BelowOne
     } else {
@@ -75,13 +75,13 @@ pub(super) fn per_second(rate: f64) -> Rate {
 
 /// How many a second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Rate {
+pub(in crate::cli) enum Rate {
     BelowOne,
     Whole(u64),
 }
 
 impl Rate {
-    pub(super) fn short(self) -> String {
+    pub(in crate::cli) fn short(self) -> String {
         match self {
             Self::BelowOne => "<1".to_owned(),
             Self::Whole(count) => short(count),
