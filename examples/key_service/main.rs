@@ -16,10 +16,11 @@
 //! the partition of the same number. The `range` assignor gives equal numbers of topics with equal counts to one instance,
 //! so whoever reads a reservation's events also has its retries; an assignment that is otherwise is refused.
 //!
-//! **Nothing is lost.** Each event ends in one Kafka transaction with its offset: written to `done` after its effect, to
-//! `retry` where the downstream failed, or to `failed` and `done` after three attempts. Offsets and topics cannot disagree,
-//! a record is never twice in `retry`, and an instance that lost its partitions can commit nothing any more. Any error of
-//! Kafka ends the process: what it knew is read again at the next start, so there is one way to recover.
+//! **Nothing is lost.** An event that asks for something ends in one Kafka transaction with its offset: written to `done`
+//! after its effect, to `retry` where the downstream failed, or to `failed` and `done` after three attempts. Offsets and
+//! topics cannot disagree, a record is never twice in `retry`, and an instance that lost its partitions can commit nothing
+//! any more. Any error of Kafka ends the process: what it knew is read again at the next start, so there is one way to
+//! recover. A transaction takes some 10 ms; who has more events than that puts several into one.
 //!
 //! **Order per reservation.** `retry` is read by the same loop. Its head waits until it is due, with its partition paused
 //! and `hotel.stays` going on. An event of a reservation that waits there is put behind, without an attempt. One that fails
