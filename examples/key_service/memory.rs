@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::{ClientConfig, ClientContext, Offset, TopicPartitionList};
 
@@ -70,7 +70,7 @@ impl Memory {
         topics: &Topics,
     ) -> Result<HashMap<i32, Partition>> {
         let retry = list(&topics.retry, numbers, Offset::Invalid)?;
-        let retry = owner.committed_offsets(retry, ANSWER_WITHIN)?;
+        let retry = patiently(|| owner.committed_offsets(retry.clone(), ANSWER_WITHIN))?;
         for number in numbers {
             let mut element = retry
                 .find_partition(&topics.retry, *number)
@@ -135,7 +135,7 @@ impl Memory {
         let ends = |of: &BaseConsumer<Quiet>| -> Result<Vec<Option<i64>>> {
             let mut asked = partitions.clone();
             asked.set_all_offsets(Offset::End)?;
-            let told = of.offsets_for_times(asked, ANSWER_WITHIN)?;
+            let told = patiently(|| of.offsets_for_times(asked.clone(), ANSWER_WITHIN))?;
             let raw = told.elements();
             Ok(raw
                 .iter()
@@ -155,6 +155,17 @@ impl Memory {
             thread::sleep(PAUSE);
         }
         Ok(())
+    }
+}
+
+/// Asks again for a while: a broker may not lead yet what was made a moment ago.
+fn patiently<T>(ask: impl Fn() -> KafkaResult<T>) -> Result<T> {
+    let deadline = Instant::now() + ANSWER_WITHIN;
+    loop {
+        match ask() {
+            Err(_) if Instant::now() < deadline => thread::sleep(PAUSE),
+            answer => return Ok(answer?),
+        }
     }
 }
 

@@ -138,7 +138,7 @@ impl Stage {
 }
 
 /// Waits until `holds`.
-fn wait_for(what: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<()> {
+pub(crate) fn wait_for(what: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<()> {
     let started = Instant::now();
     while !holds()? {
         ensure!(started.elapsed() < SOON, "waited {SOON:?} for {what}");
