@@ -58,7 +58,7 @@ impl Event {
             let foreign = "a record of the retry topic without its headers";
             event.origin = ours[0].context(foreign)?;
             event.attempts = u32::try_from(ours[1].context(foreign)?)?;
-            event.parked_at = message.timestamp().to_millis();
+            event.parked_at = Some(message.timestamp().to_millis().unwrap_or_default());
         }
         Ok(event)
     }

@@ -118,7 +118,7 @@ impl Memory {
                     ended.insert(partition);
                 }
                 Some(Err(error)) => {
-                    tracing::warn!(%error, "reading what is known; the client goes on")
+                    tracing::warn!(%error, "reading what is known; the client goes on");
                 }
             }
             ensure!(

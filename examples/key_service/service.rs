@@ -5,7 +5,9 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, Rebalance};
+use rdkafka::consumer::{
+    BaseConsumer, Consumer, ConsumerContext, ConsumerGroupMetadata, Rebalance,
+};
 use rdkafka::error::KafkaError;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rdkafka::{ClientConfig, ClientContext, Offset, TopicPartitionList};
@@ -42,6 +44,8 @@ pub(crate) struct Service {
     consumer: BaseConsumer<Assignment>,
     producer: BaseProducer,
     memory: Memory,
+    /// The round of the group's agreement in which the partitions became ours.
+    generation: Option<ConsumerGroupMetadata>,
     partitions: HashMap<i32, Partition>,
     /// The head of each partition of the retry topic that is not due; that partition is paused.
     waiting: BTreeMap<i32, Event>,
@@ -110,6 +114,7 @@ impl Service {
             downstream,
             consumer,
             producer,
+            generation: None,
             partitions: HashMap::new(),
             waiting: BTreeMap::new(),
             passed: BTreeMap::new(),
@@ -123,7 +128,7 @@ impl Service {
             match self.next()? {
                 Some(event) => self.handle(&event)?,
                 None if self.committed.elapsed() > PASSED_COMMIT_INTERVAL => {
-                    self.commit(Vec::new())?
+                    self.commit(Vec::new())?;
                 }
                 None => {}
             }
@@ -177,6 +182,7 @@ impl Service {
             self.consumer.resume(&self.retry_partition(number))?;
         }
         self.passed.clear();
+        self.generation = self.consumer.group_metadata();
         let of = |topic: &str| -> BTreeSet<i32> {
             let ours = assigned.iter().filter(|(assigned, _)| assigned == topic);
             ours.map(|(_, number)| *number).collect()
@@ -259,24 +265,23 @@ impl Service {
         for ((topic, number), next) in std::mem::take(&mut self.passed) {
             offsets.add_partition_offset(&topic, number, Offset::Offset(next))?;
         }
-        let generation = self.consumer.group_metadata();
-        let generation = generation.context("not in the group")?;
+        let generation = self.generation.as_ref().context("not in the group")?;
         self.producer.begin_transaction()?;
-        for record in &records {
+        for record in records {
             let sent = BaseRecord::to(&record.topic)
                 .partition(record.partition)
                 .key(&record.key)
                 .payload(&record.value)
-                .headers(record.headers.clone());
+                .headers(record.headers);
             self.producer.send(sent).map_err(|(error, _)| error)?;
         }
         // The commit by itself would look for this every 100 ms only; after a while a delivery has failed.
         while self.producer.in_flight_count() > 0 {
             self.producer.poll(Duration::from_millis(1));
         }
-        // Refused by the broker if the group has given our partitions to somebody else.
+        // Refused by the broker if the group has given the partitions to somebody else since.
         self.producer
-            .send_offsets_to_transaction(&offsets, &generation, ANSWER_WITHIN)?;
+            .send_offsets_to_transaction(&offsets, generation, ANSWER_WITHIN)?;
         self.producer.commit_transaction(ANSWER_WITHIN)?;
         Ok(())
     }

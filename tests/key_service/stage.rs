@@ -121,14 +121,14 @@ impl Stage {
                     return Ok(false);
                 };
                 let events = self.read(&topic)?;
-                let open = |event: &&Event| {
+                let open = |event: &Event| {
                     let element = committed.find_partition(&topic, event.partition);
                     !element.is_some_and(|element| match element.offset() {
                         Offset::Offset(next) => event.offset < next,
                         _ => false,
                     })
                 };
-                if events.iter().find(open).is_some() {
+                if events.iter().any(open) {
                     return Ok(false);
                 }
             }
