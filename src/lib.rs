@@ -10,11 +10,13 @@
 //! - [`sink`]: one Kafka transaction per group commit, the position in it
 //! - [`pipeline`]: the loop that holds the invariants of ARCHITECTURE.md
 //! - [`cli`], [`config`], [`http`]: how people and probes reach it
+//! - [`embed`]: the same pipeline inside of another program, over a source of its own
 //! - [`init`]: a first mapping from what a source tells of its tables; pure
 //! - [`health`], [`metrics`], [`mod@log`], [`refusal`], [`paint`]: what it tells about itself, and how that looks
 
 pub mod cli;
 pub mod config;
+pub mod embed;
 pub mod event;
 pub mod event_json;
 pub mod health;
@@ -36,3 +38,4 @@ pub mod refusal;
 )]
 mod screen;
 pub mod sink;
+mod stop;

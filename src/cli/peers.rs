@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::Result;
+use rowbridge_api::Password;
 use rowbridge_mongodb::MongoConfig;
-use rowbridge_postgres::{Address, ClientCertificate, Password, PostgresConfig, TlsMode};
+use rowbridge_postgres::{Address, ClientCertificate, PostgresConfig, TlsMode};
 
 use crate::config::Config;
 use crate::config::KafkaSettings;
@@ -53,10 +54,10 @@ pub(crate) fn postgres(config: &Config, settings: &PostgresSettings) -> Result<P
 pub(crate) fn mongodb(config: &Config, settings: &MongoDbSettings) -> MongoConfig {
     let mut mongodb = MongoConfig::new(settings.url.expose());
     if let Some(password) = &settings.password {
-        mongodb.password = rowbridge_mongodb::Secret::Literal(password.expose().to_owned());
+        mongodb.password = Password::Literal(password.expose().to_owned());
     }
     if let Some(file) = &settings.password_file {
-        mongodb.password = rowbridge_mongodb::Secret::File(file.clone());
+        mongodb.password = Password::File(file.clone());
     }
     mongodb.ca_file.clone_from(&settings.ca_file);
     mongodb

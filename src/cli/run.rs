@@ -5,10 +5,8 @@ mod status_line;
 
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Result;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::{FAILED, peers, source};
@@ -23,6 +21,7 @@ use crate::pipeline::{self, Meters, Plan};
 use crate::sink::kafka::{KafkaSink, Published};
 use crate::sink::stdout::StdoutSink;
 use crate::sink::{Sink, SinkError};
+use crate::stop::{Cut, told_to_stop};
 use live::StatusLine;
 
 /// Runs the pipeline until it is told to stop, or refuses.
@@ -98,30 +97,16 @@ where
             tracing::info!("stopped; everything received is published and acknowledged");
             Ok(ExitCode::SUCCESS)
         }
-        why = told_to_stop(shutdown, config.limits.grace_period) => {
-            tracing::error!("{}; what was not committed is published by the next start", why?);
+        cut = told_to_stop(shutdown, config.limits.grace_period) => {
+            let why = match cut? {
+                Cut::SecondSignal => "a second signal".to_owned(),
+                Cut::GraceIsOver => {
+                    let seconds = config.limits.grace_period.as_secs();
+                    format!("limits.grace_period_seconds = {seconds} is over")
+                }
+            };
+            tracing::error!("{why}; what was not committed is published by the next start");
             Ok(ExitCode::from(FAILED))
         }
     }
-}
-
-/// On the first SIGTERM or SIGINT cancels `shutdown`; ends when a second one comes, or the grace period is
-/// over, and says which.
-async fn told_to_stop(shutdown: CancellationToken, grace: Duration) -> Result<String> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    tracing::info!(
-        grace_seconds = grace.as_secs(),
-        "stopping: committing what was received"
-    );
-    shutdown.cancel();
-    Ok(tokio::select! {
-        _ = terminate.recv() => "a second signal".to_owned(),
-        _ = interrupt.recv() => "a second signal".to_owned(),
-        () = tokio::time::sleep(grace) => format!("limits.grace_period_seconds = {} is over", grace.as_secs()),
-    })
 }

@@ -188,15 +188,11 @@ impl Keeper {
             let Some(image) = image else {
                 return Image::Absent;
             };
-            let first_cell = u32::try_from(into.cells.len()).expect("fewer than 2^32 cells");
-            for (index, kept) in from_kept.iter().enumerate() {
-                let cell = match (image.cell(index), kept) {
-                    (Cell::Unavailable, Some(kept)) => was.row().cell(*kept),
-                    (cell, _) => cell,
-                };
-                into.push_cell(cell);
-            }
-            Image::Row { first_cell }
+            let cells = from_kept.iter().enumerate();
+            into.push_row(cells.map(|(index, kept)| match (image.cell(index), kept) {
+                (Cell::Unavailable, Some(kept)) => was.row().cell(*kept),
+                (cell, _) => cell,
+            }))
         };
         let (before, after) = (copy(before), copy(after));
         self.buffers = [was, is];

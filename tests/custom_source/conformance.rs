@@ -5,12 +5,12 @@ use std::fmt::Write as _;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use rowbridge_api::TableName;
 use rowbridge_api::testkit::conformance::{
     Acknowledged, Row, Subject, Violation, Write, violations,
 };
+use rowbridge_api::{LogSource, TableName};
 
-use crate::folder::{FolderSource, table};
+use crate::custom_source::{Folder, table};
 use crate::legacy::Legacy;
 
 /// The folder with the rows that it tells of, as an update is exported with the whole row.
@@ -29,7 +29,7 @@ impl Exports {
 }
 
 impl Subject for Exports {
-    type Source = FolderSource;
+    type Source = LogSource<Folder>;
 
     async fn reset(&mut self) -> Result<(), Violation> {
         *self = Self::new()?;
@@ -40,8 +40,8 @@ impl Subject for Exports {
         table()
     }
 
-    fn source(&self) -> FolderSource {
-        FolderSource::new(self.legacy.folder.path())
+    fn source(&self) -> LogSource<Folder> {
+        LogSource::new(Folder::new(self.legacy.folder.path()))
     }
 
     async fn commit(&self, writes: &[Write]) -> Result<(), Violation> {
@@ -62,25 +62,25 @@ impl Subject for Exports {
 
 /// The line of one write.
 fn line(rows: &mut BTreeMap<i64, Row>, write: &Write) -> String {
-    let (op, old_id, row) = match write.clone() {
-        Write::Insert(row) => ("insert", None, Some(row)),
+    let (old_id, row) = match write.clone() {
+        Write::Insert(row) => (None, Some(row)),
         Write::Rename { id, name } => {
             let renamed = rows.get(&id).map(|row| Row {
                 name,
                 ..row.clone()
             });
-            ("update", Some(id), renamed)
+            (Some(id), renamed)
         }
         Write::Rekey { from, to } => {
             let moved = rows.get(&from).map(|row| Row {
                 id: to,
                 ..row.clone()
             });
-            ("update", Some(from), moved)
+            (Some(from), moved)
         }
-        Write::Delete { id } => ("delete", Some(id), None),
+        Write::Delete { id } => (Some(id), None),
     };
-    let mut line = format!("{op},");
+    let mut line = String::new();
     if let Some(id) = old_id {
         rows.remove(&id);
         write!(line, "{id}").expect("a String takes all writes");

@@ -27,6 +27,10 @@ impl Program {
         let program = built()?;
         let child = Command::new(&program)
             .arg(legacy.folder.path())
+            .arg(concat!(
+                env!("CARGO_MANIFEST_DIR"),
+                "/examples/custom_source"
+            ))
             .arg(brokers)
             .spawn();
         Ok(Self(child.with_context(|| {
@@ -67,9 +71,9 @@ fn built() -> Result<PathBuf> {
 
 /// File `n`: guest `n` comes and changes, and the one before is forgotten.
 fn lines(n: usize) -> String {
-    let mut lines = format!("insert,,{n},Ada {n},\nupdate,{n},{n},Ada {n},\"late, quiet\"\n");
+    let mut lines = format!(",{n},Ada {n},\n{n},{n},Ada {n},\"late, quiet\"\n");
     if n > 1 {
-        lines += &format!("delete,{},,,\n", n - 1);
+        lines += &format!("{},,,\n", n - 1);
     }
     lines
 }

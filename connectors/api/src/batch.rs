@@ -192,16 +192,20 @@ impl Batch {
         self.cells.push(CellRange::value(start, len));
     }
 
-    /// Appends a cell with a copy of its value.
+    /// Appends a row with these cells, for a [`Change`] of as many columns. For sources that do not decode in place.
     ///
     /// # Panics
     /// As [`Batch::push_value`].
-    pub fn push_cell(&mut self, cell: Cell<'_>) {
-        match cell {
-            Cell::Value(value) => self.push_value(value),
-            Cell::Null => self.cells.push(CellRange::NULL),
-            Cell::Unavailable => self.cells.push(CellRange::UNAVAILABLE),
+    pub fn push_row<'a>(&mut self, cells: impl IntoIterator<Item = Cell<'a>>) -> Image {
+        let first_cell = u32::try_from(self.cells.len()).expect("a batch stays below 4 GiB");
+        for cell in cells {
+            match cell {
+                Cell::Value(value) => self.push_value(value),
+                Cell::Null => self.cells.push(CellRange::NULL),
+                Cell::Unavailable => self.cells.push(CellRange::UNAVAILABLE),
+            }
         }
+        Image::Row { first_cell }
     }
 
     /// The row of `image`, or nothing if it is absent.

@@ -380,6 +380,13 @@ impl SourceError {
     }
 }
 
+/// A file or a connection that fails may work again.
+impl From<std::io::Error> for SourceError {
+    fn from(error: std::io::Error) -> Self {
+        Self::transient_from("the source cannot be read", error)
+    }
+}
+
 impl From<ConsumerGone> for SourceError {
     fn from(gone: ConsumerGone) -> Self {
         Self::transient(gone.to_string())

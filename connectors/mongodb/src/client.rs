@@ -39,12 +39,13 @@ pub(crate) async fn connect(config: &MongoConfig) -> Result<Client, SourceError>
     options.app_name = Some(APPLICATION_NAME.to_owned());
     options.connect_timeout = Some(config.limits.connect_timeout);
     options.server_selection_timeout = Some(config.limits.connect_timeout);
-    let password = config.password.read().map_err(|(path, cause)| {
+    let password = config.password.read().map_err(|unreadable| {
         SourceError::refused(
             State::Invalid,
             format!(
-                "cannot read source.mongodb.password_file {}: {cause}",
-                path.display()
+                "cannot read source.mongodb.password_file {}: {}",
+                unreadable.path.display(),
+                unreadable.cause
             ),
             "correct the key, or make the file readable",
         )

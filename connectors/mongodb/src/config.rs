@@ -1,11 +1,12 @@
 //! What the connector needs to know: where the servers are, who we are there, and every limit by name.
 //!
-//! Nothing here reads files but [`Secret::read`], at each connect, so that a rotated secret is picked up. Secrets have
-//! no `Debug`.
+//! Nothing here reads files; secrets have no `Debug`.
 
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
+
+use rowbridge_api::Password;
 
 /// A MongoDB source.
 #[derive(Clone)]
@@ -13,7 +14,7 @@ pub struct MongoConfig {
     /// `mongodb://` or `mongodb+srv://`; what it says of credentials, TLS and read preference counts, unless
     /// said below.
     pub url: String,
-    pub password: Secret,
+    pub password: Password,
     /// PEM file with the authorities to trust; turns TLS on.
     pub ca_file: Option<PathBuf>,
     /// PEM file with our certificate and its key, for servers that ask for one; turns TLS on.
@@ -30,43 +31,6 @@ impl fmt::Debug for MongoConfig {
             .field("on_drop", &self.on_drop)
             .field("limits", &self.limits)
             .finish_non_exhaustive()
-    }
-}
-
-/// Where a secret comes from.
-#[derive(Clone, Default)]
-pub enum Secret {
-    /// The URL holds it, or there is none.
-    #[default]
-    None,
-    Literal(String),
-    /// Read at every connect; one trailing newline does not count.
-    File(PathBuf),
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::None => f.write_str("None"),
-            Self::Literal(_) => f.write_str("Literal(..)"),
-            Self::File(path) => f.debug_tuple("File").field(path).finish(),
-        }
-    }
-}
-
-impl Secret {
-    pub(crate) fn read(&self) -> Result<Option<String>, (PathBuf, std::io::Error)> {
-        match self {
-            Self::None => Ok(None),
-            Self::Literal(secret) => Ok(Some(secret.clone())),
-            Self::File(path) => match std::fs::read_to_string(path) {
-                Ok(text) => {
-                    let text = text.strip_suffix('\n').unwrap_or(&text);
-                    Ok(Some(text.strip_suffix('\r').unwrap_or(text).to_owned()))
-                }
-                Err(cause) => Err((path.clone(), cause)),
-            },
-        }
     }
 }
 
@@ -113,7 +77,7 @@ impl MongoConfig {
     pub fn new(url: impl Into<String>) -> Self {
         Self {
             url: url.into(),
-            password: Secret::None,
+            password: Password::None,
             ca_file: None,
             certificate_key_file: None,
             on_drop: OnDrop::Stop,

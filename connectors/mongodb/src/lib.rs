@@ -30,5 +30,6 @@ mod stream;
 mod text;
 mod token;
 
-pub use config::{Limits, MongoConfig, OnDrop, Secret};
+pub use config::{Limits, MongoConfig, OnDrop};
+pub use rowbridge_api::Password;
 pub use source::{History, MongoSource, history};

@@ -4,9 +4,10 @@
 //! another place. Nothing here repeats a secret; the server's own words name only roles, addresses and
 //! databases.
 
+use rowbridge_api::Password;
 use rustls::{AlertDescription, CertificateError, Error};
 
-use crate::config::{ConfigError, Password, PostgresConfig, TlsMode};
+use crate::config::{ConfigError, PostgresConfig, TlsMode, password_key};
 use crate::error::{ServerError, WireError, chain, sqlstate};
 
 /// An error of connecting; where it says that we are not let in, with what would change that.
@@ -38,7 +39,7 @@ fn barred(problem: impl Into<String>, hint: impl Into<String>) -> WireError {
 }
 
 fn wrong_password(config: &PostgresConfig, error: &ServerError) -> WireError {
-    let (key, role) = (config.password.key(), &config.user);
+    let (key, role) = (password_key(&config.password), &config.user);
     barred(
         error.to_string(),
         format!(

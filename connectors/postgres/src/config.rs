@@ -7,6 +7,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rowbridge_api::{Password, UnreadablePassword};
 use tokio_postgres::config::Host;
 
 /// A PostgreSQL source.
@@ -93,55 +94,6 @@ pub struct ClientCertificate {
     pub key_file: PathBuf,
 }
 
-/// Where the password comes from.
-#[derive(Clone, Default)]
-pub enum Password {
-    #[default]
-    None,
-    Literal(String),
-    /// Read at every connect; one trailing newline does not count.
-    File(PathBuf),
-}
-
-impl fmt::Debug for Password {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::None => f.write_str("None"),
-            Self::Literal(_) => f.write_str("Literal(..)"),
-            Self::File(path) => f.debug_tuple("File").field(path).finish(),
-        }
-    }
-}
-
-impl Password {
-    /// The password now, if there is one.
-    pub(crate) fn read(&self) -> Result<Option<String>, ConfigError> {
-        match self {
-            Self::None => Ok(None),
-            Self::Literal(password) => Ok(Some(password.clone())),
-            Self::File(path) => match std::fs::read_to_string(path) {
-                Ok(text) => {
-                    let text = text.strip_suffix('\n').unwrap_or(&text);
-                    Ok(Some(text.strip_suffix('\r').unwrap_or(text).to_owned()))
-                }
-                Err(cause) => Err(ConfigError::File {
-                    file: ConfigFile::Password,
-                    path: path.clone(),
-                    cause,
-                }),
-            },
-        }
-    }
-
-    /// The key to correct when it is wrong.
-    pub(crate) const fn key(&self) -> &'static str {
-        match self {
-            Self::File(_) => ConfigFile::Password.key(),
-            Self::None | Self::Literal(_) => "source.postgres.password",
-        }
-    }
-}
-
 /// Every time-out and size, with its unit in its type or name.
 #[derive(Clone, Debug)]
 pub struct Limits {
@@ -198,6 +150,24 @@ impl Limits {
             self.status_interval
         } else {
             self.status_interval.min(self.wal_sender_timeout / 3)
+        }
+    }
+}
+
+/// The key to correct when the password is wrong.
+pub(crate) const fn password_key(password: &Password) -> &'static str {
+    match password {
+        Password::File(_) => ConfigFile::Password.key(),
+        Password::None | Password::Literal(_) => "source.postgres.password",
+    }
+}
+
+impl From<UnreadablePassword> for ConfigError {
+    fn from(unreadable: UnreadablePassword) -> Self {
+        Self::File {
+            file: ConfigFile::Password,
+            path: unreadable.path,
+            cause: unreadable.cause,
         }
     }
 }

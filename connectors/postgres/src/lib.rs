@@ -44,9 +44,10 @@ pub mod upkeep;
 mod wire;
 
 pub use config::{
-    Address, ClientCertificate, ConfigError, ConfigFile, Limits, Password, PostgresConfig, TlsMode,
+    Address, ClientCertificate, ConfigError, ConfigFile, Limits, PostgresConfig, TlsMode,
 };
 pub use preview::{PreviewPublication, PreviewSource};
+pub use rowbridge_api::Password;
 pub use slot::{Holder, SlotState};
 pub use source::{PostgresSource, object_name};
 pub use survey::{SurveyLimits, Surveyor};

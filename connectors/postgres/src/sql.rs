@@ -9,7 +9,7 @@ use tokio_util::task::AbortOnDropHandle;
 use rowbridge_api::SourceError;
 
 use crate::admission;
-use crate::config::{APPLICATION_NAME, PostgresConfig, session_options};
+use crate::config::{APPLICATION_NAME, ConfigError, PostgresConfig, session_options};
 use crate::error::{WireError, sql_error};
 use crate::socket::Socket;
 
@@ -53,7 +53,7 @@ impl Sql {
             .application_name(APPLICATION_NAME)
             .ssl_mode(tokio_postgres::config::SslMode::Disable)
             .options(session_options(&config.limits));
-        if let Some(password) = config.password.read()? {
+        if let Some(password) = config.password.read().map_err(ConfigError::from)? {
             settings.password(password);
         }
         let connected = settings.connect_raw(socket, NoTls).await;

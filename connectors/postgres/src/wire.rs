@@ -19,7 +19,7 @@ use postgres_protocol::message::frontend;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::admission;
-use crate::config::{APPLICATION_NAME, PostgresConfig, session_options};
+use crate::config::{APPLICATION_NAME, ConfigError, PostgresConfig, session_options};
 use crate::error::{ServerError, WireError};
 use crate::socket::Socket;
 
@@ -137,7 +137,7 @@ impl Link {
 
     async fn authenticate(&mut self, config: &PostgresConfig) -> Result<(), WireError> {
         let password = || -> Result<String, WireError> {
-            let password = config.password.read()?;
+            let password = config.password.read().map_err(ConfigError::from)?;
             password.ok_or_else(|| admission::no_password(config))
         };
         loop {

@@ -34,12 +34,8 @@ impl Chunk {
         let Some(row) = row else {
             return Image::Absent;
         };
-        let batch = &mut self.rows.0;
-        let first_cell = number(batch.cells.len());
-        for index in 0..row.width() {
-            batch.push_cell(row.cell(index));
-        }
-        Image::Row { first_cell }
+        let cells = (0..row.width()).map(|index| row.cell(index));
+        self.rows.0.push_row(cells)
     }
 
     /// Appends its bytes.

@@ -48,6 +48,9 @@ use crate::mapping::memory::EachEntry;
 use crate::mapping::{Kept, Mapping, Topic};
 use crate::sink::{Checkpoint, Committed, LastCommit, Opened, Progress, Sink, SinkError};
 
+/// Longest record by default, in bytes; brokers take one of this size unless told otherwise.
+const MAX_RECORD_BYTES: usize = 1 << 20;
+
 /// Where a pipeline publishes.
 #[derive(Clone, Debug)]
 pub struct KafkaConfig {
@@ -101,6 +104,22 @@ impl KafkaLimits {
 }
 
 impl KafkaConfig {
+    /// Everything but the two by default; a new instance.
+    #[must_use]
+    pub fn new(pipeline: impl Into<String>, brokers: impl Into<String>) -> Self {
+        Self {
+            pipeline: pipeline.into(),
+            instance: uuid::Uuid::new_v4().to_string(),
+            brokers: brokers.into(),
+            properties: Properties::default(),
+            create_topics: true,
+            replication: None,
+            max_record_bytes: MAX_RECORD_BYTES,
+            limits: KafkaLimits::default(),
+            let_in: LetIn::default(),
+        }
+    }
+
     /// `rowbridge.<pipeline>.position`.
     #[must_use]
     pub fn position_topic(&self) -> String {
