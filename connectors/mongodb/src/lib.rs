@@ -10,6 +10,7 @@
 //! - `assembler`: change events to batch items; pure
 //! - `event`: one change event; `image`: documents to cells, and the image after an update; `text`: BSON values to the
 //!   text form of cells; all pure
+//! - `oplog`: how far back the history reaches
 //! - `token`: resume tokens as positions
 //! - `client`: connecting, and who the servers are; `error`: what their errors mean
 //!
@@ -23,6 +24,7 @@ pub mod config;
 mod error;
 mod event;
 mod image;
+mod oplog;
 mod reader;
 mod snapshot;
 pub mod source;
