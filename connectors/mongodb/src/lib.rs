@@ -12,6 +12,7 @@
 //!   text form of cells; all pure
 //! - `oplog`: how far back the history reaches
 //! - `token`: resume tokens as positions
+//! - `survey`: collections, their fields and types by sampling, for `init`
 //! - `client`: connecting, and who the servers are; `error`: what their errors mean
 //!
 //! Deliberately absent: looking documents up by id when an event comes (what is found may be of a later state), value
@@ -29,8 +30,10 @@ mod reader;
 mod snapshot;
 pub mod source;
 mod stream;
+mod survey;
 mod text;
 mod token;
 
 pub use config::{Limits, MongoConfig, OnDrop, Secret};
 pub use source::{History, MongoSource, history};
+pub use survey::{SurveyLimits, Surveyor};
