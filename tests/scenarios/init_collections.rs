@@ -421,15 +421,15 @@ impl Stage {
             .database
             .client()
             .database("admin")
-            .aggregate([
-                doc! { "$currentOp": { "idleCursors": true } },
-                doc! { "$match": { "ns": format!("{}.$cmd.aggregate", self.name()) } },
-            ])
+            .aggregate([doc! { "$currentOp": { "idleCursors": true } }])
             .await?
             .try_collect()
             .await?;
-        Ok(found
+        let here = format!("{}.", self.name());
+        let of_here = found
             .iter()
+            .filter(|op| op.get_str("ns").is_ok_and(|name| name.starts_with(&here)));
+        Ok(of_here
             .filter_map(|op| op.get_document("cursor").ok()?.get_i64("cursorId").ok())
             .collect())
     }
