@@ -76,6 +76,7 @@ pub struct Metrics {
     visible: Histogram,
     lag_bytes: Gauge,
     safe_wal_bytes: Gauge,
+    oplog_window: Gauge,
     channel_bytes: Gauge,
     state_entries: Gauge,
     live: Arc<Live>,
@@ -151,6 +152,11 @@ impl Metrics {
                 "slot_safe_wal_bytes",
                 "What may still be written before the source drops the slot; -1 without a limit",
             ),
+            oplog_window: gauge(
+                &mut registry,
+                "source_oplog_window_seconds",
+                "From the oldest entry of MongoDB's oplog to the newest; -1 where that is not known",
+            ),
             channel_bytes: gauge(
                 &mut registry,
                 "channel_bytes",
@@ -165,6 +171,7 @@ impl Metrics {
             registry: Arc::default(),
         };
         metrics.safe_wal_bytes.set(-1);
+        metrics.oplog_window.set(-1);
         registry.register_collector(Box::new(live));
         Self {
             registry: Arc::new(registry),
@@ -227,6 +234,8 @@ impl Metrics {
         self.lag_bytes.set(signed(status.lag_bytes.unwrap_or(0)));
         self.safe_wal_bytes
             .set(status.safe_wal_bytes.map_or(-1, signed));
+        self.oplog_window
+            .set(status.history_seconds.map_or(-1, signed));
         let mut snapshot = locked(&self.live.snapshot);
         snapshot.clone_from(&status.snapshot);
     }
@@ -426,6 +435,7 @@ mod tests {
             snapshot: None,
             lag_bytes: Some(4096),
             safe_wal_bytes: Some(1 << 30),
+            history_seconds: Some(86_400),
         });
         metrics.channel_bytes(777);
         metrics.state_entries(12);

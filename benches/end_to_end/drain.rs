@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
+use rowbridge_api::Position;
 
 use crate::Servers;
-use crate::backlog::{self, Backlog, connect};
-use crate::floor;
+use crate::backlog::Backlog;
 use crate::measure::{cpu_seconds, rss_peak_mib};
 use crate::pipeline::Pipeline;
 use crate::report::{Report, median, round};
@@ -23,35 +23,25 @@ struct Drained {
 }
 
 pub(crate) async fn run(servers: &Servers, backlog: &Backlog<'_>) -> Result<Report> {
-    backlog::prepare(servers).await?;
-    let client = connect(&servers.url).await?;
+    let source = &servers.source;
+    source.prepare().await?;
     let mut pipelines = Vec::new();
     for repeat in 1..=REPEATS {
         let pipeline = Pipeline::new(servers, &format!("bench{repeat}"))?;
         let mut first = pipeline.start()?;
         first.ready().await?;
         first.stop().await?;
-        client
-            .execute(
-                "SELECT pg_copy_logical_replication_slot($1::text::name, $2::text::name)",
-                &[&pipeline.slot(), &floor_slot(repeat)],
-            )
-            .await?;
+        source.begin_floor(repeat, &pipeline).await?;
         pipelines.push(pipeline);
     }
     eprintln!("{}: writing {} rows", backlog.name, backlog.rows);
-    backlog.write(servers).await?;
-    let end: String = client
-        .query_one("SELECT pg_current_wal_insert_lsn()::text", &[])
-        .await?
-        .get(0);
-    client.batch_execute("CHECKPOINT").await?;
+    let end = source.write(backlog).await?;
 
     let (mut floors, mut drains) = (Vec::new(), Vec::new());
-    for (at, pipeline) in pipelines.iter().enumerate() {
-        let took = floor::drain(servers, &floor_slot(at + 1), "rowbridge_bench1", &end).await?;
+    for (repeat, pipeline) in (1..).zip(&pipelines) {
+        let took = source.floor(repeat, backlog, &end).await?;
         eprintln!(
-            "{}: pg_recvlogical took {:.2} s",
+            "{}: the bare client took {:.2} s",
             backlog.name,
             took.as_secs_f64()
         );
@@ -69,32 +59,22 @@ pub(crate) async fn run(servers: &Servers, backlog: &Backlog<'_>) -> Result<Repo
     Ok(report(backlog, &floors, &drains))
 }
 
-fn floor_slot(repeat: usize) -> String {
-    format!("floor{repeat}")
-}
-
 /// Starts Rowbridge and waits until its events cover the backlog; then counts them.
 async fn drain(
     servers: &Servers,
     pipeline: &Pipeline,
     backlog: &Backlog<'_>,
-    end: &str,
+    end: &Position,
 ) -> Result<Drained> {
     let mut watch = Watch::new(servers, pipeline)?;
-    let client = connect(&servers.url).await?;
     let started = Instant::now();
     let process = pipeline.start()?;
-    let query = "SELECT confirmed_flush_lsn >= $2::text::pg_lsn FROM pg_replication_slots WHERE slot_name = $1";
     let mut asked = Instant::now();
     loop {
         watch.sample(started.elapsed())?;
         if asked.elapsed() > Duration::from_millis(200) {
             asked = Instant::now();
-            if client
-                .query_one(query, &[&pipeline.slot(), &end])
-                .await?
-                .get::<_, bool>(0)
-            {
+            if servers.source.is_drained(pipeline, &process, end).await? {
                 break;
             }
         }

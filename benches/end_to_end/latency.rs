@@ -4,19 +4,15 @@
 //! about any client of it. So the writing starts [`WARM_UP`] early, at the same rate: those commits count for
 //! everything (lost, duplicates, CPU) but the percentiles.
 
-use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use rowbridge_testbed::consumer::follow;
-use tokio::io::AsyncReadExt;
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::Servers;
-use crate::backlog::{self, SEGMENTS, connect};
-use crate::floor;
 use crate::measure::{cpu_seconds, rss_peak_mib};
 use crate::pipeline::Pipeline;
 use crate::report::{Report, round};
@@ -31,7 +27,45 @@ const WARM_UP: Duration = Duration::from_secs(30);
 const GRACE: Duration = Duration::from_secs(30);
 
 /// Nanoseconds since the start, per commit: written by one thread, read at the end; 0 is never.
-type Times = Arc<Vec<AtomicU64>>;
+#[derive(Clone)]
+pub(crate) struct Times(Arc<Vec<AtomicU64>>);
+
+impl Times {
+    fn of(commits: u64) -> Self {
+        Self(Arc::new((0..=commits).map(|_| AtomicU64::new(0)).collect()))
+    }
+
+    fn set(&self, number: u64, start: Instant) {
+        if let Some(time) = self.0.get(usize::try_from(number).unwrap_or(usize::MAX)) {
+            time.store(nanos(start), Ordering::Relaxed);
+        }
+    }
+
+    /// Notes the arrival of the commit that set seat `S<number>`; false if it came already.
+    pub(crate) fn note(&self, seat: &str, start: Instant) -> bool {
+        let number: usize = seat.trim_start_matches('S').parse().unwrap_or(usize::MAX);
+        self.0.get(number).is_some_and(|time| {
+            time.compare_exchange(0, nanos(start), Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+        })
+    }
+
+    /// Milliseconds from these to `later` of the commits from `first` on, sorted; only where both are known.
+    #[expect(clippy::cast_precision_loss, reason = "nanoseconds of a minute")]
+    fn until(&self, later: &Self, first: usize) -> Vec<f64> {
+        let pairs = self.0[first..]
+            .iter()
+            .zip(&later.0[first..])
+            .map(|(from, to)| (from.load(Ordering::Relaxed), to.load(Ordering::Relaxed)));
+        // An event may overtake the answer to its own commit: that is zero, not negative.
+        let mut milliseconds: Vec<f64> = pairs
+            .filter(|(from, to)| *from > 0 && *to > 0)
+            .map(|(from, to)| to.saturating_sub(from) as f64 / 1e6)
+            .collect();
+        milliseconds.sort_by(f64::total_cmp);
+        milliseconds
+    }
+}
 
 pub(crate) async fn run(
     servers: &Servers,
@@ -40,27 +74,15 @@ pub(crate) async fn run(
     measured: u64,
 ) -> Result<Report> {
     let commits = per_second * WARM_UP.as_secs() + measured;
-    backlog::prepare(servers).await?;
+    servers.source.prepare().await?;
     let pipeline = Pipeline::new(servers, "bench1")?;
     let mut process = pipeline.start()?;
     process.ready().await?;
-    let client = connect(&servers.url).await?;
-    client
-        .execute(
-            "SELECT pg_create_logical_replication_slot('floor', 'pgoutput')",
-            &[],
-        )
-        .await?;
-
     let start = Instant::now();
-    let [committed, received] = [(); 2].map(|()| times(commits));
+    let [committed, received] = [(); 2].map(|()| Times::of(commits));
     let arrivals = Arc::new(Arrivals::new(commits));
+    let bare = servers.source.follow(received.clone(), start).await?;
     let consumer = consume(servers, &pipeline, &arrivals, start);
-    let bare = tokio::spawn(bare_client(
-        floor::command(servers, "floor", "rowbridge_bench1")?,
-        Arc::clone(&received),
-        start,
-    ));
 
     let cpu_before = cpu_seconds(process.pid()?)?;
     write(servers, per_second, commits, &committed, start).await?;
@@ -76,8 +98,8 @@ pub(crate) async fn run(
     process.stop().await?;
 
     let warm = usize::try_from(commits - measured)?;
-    let latencies = differences(&committed[warm..], &arrivals.published[warm..]);
-    let floor = differences(&committed[warm..], &received[warm..]);
+    let latencies = committed.until(&arrivals.published, warm);
+    let floor = committed.until(&received, warm);
     let duplicates = arrivals.duplicates.load(Ordering::Relaxed);
     let events = arrivals.events.load(Ordering::Relaxed) - duplicates;
     #[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
@@ -109,7 +131,7 @@ struct Arrivals {
 impl Arrivals {
     fn new(commits: u64) -> Self {
         Self {
-            published: times(commits),
+            published: Times::of(commits),
             events: AtomicU64::new(0),
             duplicates: AtomicU64::new(0),
             done: AtomicBool::new(false),
@@ -129,28 +151,15 @@ fn consume(
     tokio::task::spawn_blocking(move || {
         follow(&brokers, &topic, &arrivals.done, |event| {
             arrivals.events.fetch_add(1, Ordering::Relaxed);
-            if !note(&arrivals.published, &event.field("seat"), start) {
+            if !arrivals.published.note(&event.field("seat"), start) {
                 arrivals.duplicates.fetch_add(1, Ordering::Relaxed);
             }
         })
     })
 }
 
-fn times(commits: u64) -> Times {
-    Arc::new((0..=commits).map(|_| AtomicU64::new(0)).collect())
-}
-
 fn nanos(start: Instant) -> u64 {
     u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// Notes the arrival of the commit that set seat `S<number>`; false if it came already.
-fn note(times: &Times, seat: &str, start: Instant) -> bool {
-    let number: usize = seat.trim_start_matches('S').parse().unwrap_or(usize::MAX);
-    times.get(number).is_some_and(|time| {
-        time.compare_exchange(0, nanos(start), Ordering::Relaxed, Ordering::Relaxed)
-            .is_ok()
-    })
 }
 
 /// Commits at a fixed rate, whatever the answers' latency.
@@ -164,15 +173,16 @@ async fn write(
     let begin = tokio::time::Instant::now() + Duration::from_millis(500);
     let mut writers = JoinSet::new();
     for writer in 0..WRITERS {
-        let client = connect(&servers.url).await?;
-        let committed = Arc::clone(committed);
+        let source = servers.source.writer().await?;
+        let committed = committed.clone();
         writers.spawn(async move {
-            let update = client.prepare("UPDATE segments SET seat_no = $1, updated_at = clock_timestamp() WHERE id = $2").await?;
             for number in (1 + writer..=commits).step_by(usize::try_from(WRITERS)?) {
-                tokio::time::sleep_until(begin + Duration::from_nanos(1_000_000_000 / per_second * number)).await;
-                let id = i64::try_from(1 + number % SEGMENTS)?;
-                client.execute(&update, &[&format!("S{number}"), &id]).await?;
-                committed[usize::try_from(number)?].store(nanos(start), Ordering::Relaxed);
+                tokio::time::sleep_until(
+                    begin + Duration::from_nanos(1_000_000_000 / per_second * number),
+                )
+                .await;
+                source.write(number).await?;
+                committed.set(number, start);
             }
             anyhow::Ok(())
         });
@@ -181,69 +191,6 @@ async fn write(
         writer??;
     }
     Ok(())
-}
-
-/// `pg_recvlogical` into a pipe: when each new seat came by.
-async fn bare_client(
-    mut command: tokio::process::Command,
-    received: Times,
-    start: Instant,
-) -> Result<()> {
-    let mut child = command.args(["-f", "-"]).stdout(Stdio::piped()).spawn()?;
-    let mut output = child.stdout.take().context("a pipe")?;
-    let mut buffer = vec![0; 1 << 16];
-    let mut tail = Vec::new();
-    loop {
-        let read = output.read(&mut buffer).await?;
-        if read == 0 {
-            return Ok(());
-        }
-        tail.extend_from_slice(&buffer[..read]);
-        // A seat is the text cell `S<digits>`, and the next cell's kind byte ends it. The old tuple's seat
-        // was noted when it was new.
-        let mut at = 0;
-        while let Some(found) = tail[at..].iter().position(|byte| *byte == b'S') {
-            let digits = tail[at + found + 1..]
-                .iter()
-                .take_while(|byte| byte.is_ascii_digit())
-                .count();
-            let end = at + found + 1 + digits;
-            if end == tail.len() {
-                at += found;
-                break;
-            }
-            if digits > 0 {
-                note(
-                    &received,
-                    &String::from_utf8_lossy(&tail[at + found..end]),
-                    start,
-                );
-            }
-            at = end;
-        }
-        let keep = if tail[at..].first() == Some(&b'S') {
-            at
-        } else {
-            tail.len()
-        };
-        tail.drain(..keep);
-    }
-}
-
-/// Milliseconds between two times of the same commit, sorted; only where both are known.
-#[expect(clippy::cast_precision_loss, reason = "nanoseconds of a minute")]
-fn differences(from: &[AtomicU64], to: &[AtomicU64]) -> Vec<f64> {
-    let pairs = from
-        .iter()
-        .zip(to.iter())
-        .map(|(from, to)| (from.load(Ordering::Relaxed), to.load(Ordering::Relaxed)));
-    // An event may overtake the answer to its own commit: that is zero, not negative.
-    let mut milliseconds: Vec<f64> = pairs
-        .filter(|(from, to)| *from > 0 && *to > 0)
-        .map(|(from, to)| to.saturating_sub(from) as f64 / 1e6)
-        .collect();
-    milliseconds.sort_by(f64::total_cmp);
-    milliseconds
 }
 
 #[expect(

@@ -1,6 +1,6 @@
 //! Rowbridge end to end beside the floor: one command, one run, one machine.
 //!
-//! `cargo bench --bench end_to_end -- [--json] [--scale PERCENT] [WORKLOAD..]`
+//! `cargo bench --bench end_to_end -- [--json] [--scale PERCENT] [--mongodb] [WORKLOAD..]`
 //!
 //! A drain alternates `pg_recvlogical` to /dev/null (the floor: the same publication, plugin and protocol
 //! version) with Rowbridge draining the same backlog through `mappings/airline` into Kafka with
@@ -8,30 +8,36 @@
 //! and class of a segment and gives three events. A latency run writes single-row commits at a fixed
 //! rate, open loop, and reports the time from the commit's answer to a `read_committed` consumer, beside a
 //! bare replication client on a second slot. Everything published is read back and counted.
+//!
+//! `--mongodb` does the same with documents of MongoDB beside a bare loop of its driver, which reads the same raw events
+//! from a change stream with the same options.
 
 #![expect(clippy::print_stderr, reason = "progress is told beside the results")]
 
 mod backlog;
+mod documents;
 mod drain;
-mod floor;
 mod latency;
 mod measure;
 mod pipeline;
 mod report;
+mod reservations;
+mod source;
 mod tally;
 
 use anyhow::{Context, Result, bail};
-use rowbridge_testbed::{Kafka, PgVersion, Postgres};
+use rowbridge_testbed::Kafka;
 
 use backlog::{Backlog, FARE_SEAT_AND_CLASS, SEAT};
+use documents::Documents;
 use report::Report;
+use reservations::Reservations;
+use source::Source;
 
 /// The servers of one run.
 pub(crate) struct Servers {
-    pub(crate) postgres: Postgres,
+    pub(crate) source: Source,
     pub(crate) kafka: Kafka,
-    /// The database that holds the airline's tables.
-    pub(crate) url: String,
 }
 
 const WORKLOADS: [&str; 6] = [
@@ -42,6 +48,8 @@ const WORKLOADS: [&str; 6] = [
     "latency_1000",
     "latency_5000",
 ];
+/// Those that `--mongodb` stands for.
+const OF_MONGODB: [&str; 2] = ["mongo_drain", "mongo_latency_1000"];
 
 struct Arguments {
     json: bool,
@@ -82,8 +90,13 @@ fn arguments() -> Result<Arguments> {
                     .context("--scale wants a percentage")?
                     .parse()?;
             }
-            name if WORKLOADS.contains(&name) => parsed.workloads.push(name.to_owned()),
-            other => bail!("unknown argument {other}; workloads are {WORKLOADS:?}"),
+            "--mongodb" => parsed.workloads.extend(OF_MONGODB.map(str::to_owned)),
+            name if WORKLOADS.contains(&name) || OF_MONGODB.contains(&name) => {
+                parsed.workloads.push(name.to_owned());
+            }
+            other => {
+                bail!("unknown argument {other}; workloads are {WORKLOADS:?} and {OF_MONGODB:?}")
+            }
         }
     }
     if parsed.workloads.is_empty() {
@@ -111,6 +124,8 @@ async fn run(arguments: &Arguments) -> Result<()> {
                 let backlog = backlog(rows(1_000_000), 10_000, FARE_SEAT_AND_CLASS);
                 drain::run(&servers, &backlog).await?
             }
+            "mongo_drain" => drain::run(&servers, &backlog(rows(200_000), 1, SEAT)).await?,
+            "mongo_latency_1000" => latency::run(&servers, workload, 1_000, rows(30_000)).await?,
             "latency_1000" => latency::run(&servers, workload, 1_000, rows(30_000)).await?,
             _ => latency::run(&servers, workload, 5_000, rows(150_000)).await?,
         };
@@ -120,22 +135,15 @@ async fn run(arguments: &Arguments) -> Result<()> {
 }
 
 async fn start(workload: &str) -> Result<Servers> {
-    eprintln!("{workload}: starting PostgreSQL and Kafka");
-    let (postgres, kafka) = tokio::try_join!(
-        Postgres::start(PgVersion::V17),
-        Kafka::builder().full_speed().start()
-    )?;
-    let url = postgres.database("reservations").await?;
-    let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await?;
-    tokio::spawn(connection);
-    client
-        .batch_execute(include_str!("../../mappings/airline/schema.sql"))
-        .await?;
-    Ok(Servers {
-        postgres,
-        kafka,
-        url,
-    })
+    let source = async {
+        anyhow::Ok(match OF_MONGODB.contains(&workload) {
+            true => Source::MongoDb(Documents::start().await?),
+            false => Source::Postgres(Reservations::start().await?),
+        })
+    };
+    eprintln!("{workload}: starting its source and Kafka");
+    let (source, kafka) = tokio::try_join!(source, Kafka::builder().full_speed().start())?;
+    Ok(Servers { source, kafka })
 }
 
 #[expect(clippy::print_stdout, reason = "the report is this program's output")]

@@ -1,4 +1,4 @@
-//! Rowbridge as a process of its own, on a copy of `mappings/airline` whose topics are its own.
+//! Rowbridge as a process of its own, on a copy of a pack whose topics are its own.
 
 use std::fs::{self, File};
 use std::process::Stdio;
@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use rowbridge_api::Position;
 use rowbridge_testbed::http;
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
@@ -14,6 +15,15 @@ use tokio::process::{Child, Command};
 use crate::Servers;
 
 const DEADLINE: Duration = Duration::from_secs(120);
+
+/// What a pipeline reads and makes of it.
+pub(crate) struct Pack {
+    /// Its topics are called `travel.*`.
+    pub(crate) mapping: String,
+    pub(crate) schema: String,
+    /// The configuration's table.
+    pub(crate) source: String,
+}
 
 /// One pipeline; its process comes and goes.
 pub(crate) struct Pipeline {
@@ -24,18 +34,14 @@ pub(crate) struct Pipeline {
 impl Pipeline {
     pub(crate) fn new(servers: &Servers, name: &str) -> Result<Self> {
         let dir = TempDir::new()?;
-        let pack = concat!(env!("CARGO_MANIFEST_DIR"), "/mappings/airline");
-        for file in ["mapping.toml", "schema.toml"] {
-            let text = fs::read_to_string(format!("{pack}/{file}"))?;
-            fs::write(
-                dir.path().join(file),
-                text.replace("\"travel.", &format!("\"{name}.")),
-            )?;
+        let pack = servers.source.pack()?;
+        for (file, text) in [("mapping.toml", pack.mapping), ("schema.toml", pack.schema)] {
+            let text = text.replace("\"travel.", &format!("\"{name}."));
+            fs::write(dir.path().join(file), text)?;
         }
         let config = format!(
-            "pipeline = \"{name}\"\nmapping = \".\"\n[source.postgres]\nurl = \"{}\"\ntls = \"disable\"\n\
-             [sink.kafka]\nbrokers = \"{}\"\n",
-            servers.url,
+            "pipeline = \"{name}\"\nmapping = \".\"\n{}[sink.kafka]\nbrokers = \"{}\"\n",
+            pack.source,
             servers.kafka.brokers()
         );
         fs::write(dir.path().join("rowbridge.toml"), config)?;
@@ -53,10 +59,6 @@ impl Pipeline {
     /// A topic of the pack.
     pub(crate) fn topic_named(&self, topic: &str) -> String {
         format!("{}.{topic}", self.name)
-    }
-
-    pub(crate) fn slot(&self) -> String {
-        format!("rowbridge_{}", self.name)
     }
 
     pub(crate) fn start(&self) -> Result<Process> {
@@ -101,6 +103,14 @@ impl Process {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         Ok(())
+    }
+
+    /// The committed position, once there is one.
+    pub(crate) async fn position(&self) -> Option<Position> {
+        let (_, metrics) = http::get(&self.http, "/metrics").await.ok()?;
+        let (_, rest) = metrics.split_once("rowbridge_position_info{")?;
+        let (_, rest) = rest.split_once("position=\"")?;
+        rest.split('"').next()?.parse().ok()
     }
 
     pub(crate) async fn stop(mut self) -> Result<()> {

@@ -50,10 +50,11 @@ pub(crate) enum Command {
     ///
     /// Exit code 1 if a case fails, 2 if a mapping does not compile.
     Test(TestArgs),
-    /// Write a first mapping from the live tables of a database
+    /// Write a first mapping from the live tables or collections of a database
     ///
-    /// Without --table it lists the tables that could be captured. Looks only, in read-only transactions,
-    /// at the catalogue, the statistics and a few rows; overwrites no file.
+    /// Without --table it lists those that could be captured. Only looks: in PostgreSQL, in read-only
+    /// transactions, at the catalogue, the statistics and a few rows; in MongoDB at up to 1,000 documents of
+    /// a collection, since it declares no fields. Overwrites no file.
     Init(InitArgs),
     /// Show or set the committed position by hand
     Position {
@@ -157,16 +158,19 @@ pub(crate) struct TestArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct InitArgs {
-    /// Database, as postgres://user@host:5432/database; without it the configuration's
+    /// Database, as postgres://user@host:5432/database or mongodb://user@host:27017/database; without it the
+    /// configuration's
     ///
-    /// The password comes from --password-file, the variable ROWBRIDGE_SOURCE__POSTGRES__PASSWORD, or the
-    /// URL; it is written nowhere.
+    /// The password comes from --password-file, the variable ROWBRIDGE_SOURCE__POSTGRES__PASSWORD or
+    /// ROWBRIDGE_SOURCE__MONGODB__PASSWORD, or the URL; it is written nowhere.
     #[arg(long, value_name = "URL", conflicts_with = "config")]
     pub(crate) url: Option<String>,
     /// File that holds the password; the written configuration names it
     #[arg(long, value_name = "FILE", requires = "url")]
     pub(crate) password_file: Option<PathBuf>,
-    /// How the connection is protected [default: the URL's sslmode, else verify-full]
+    /// How the connection to PostgreSQL is protected [default: the URL's sslmode, else verify-full]
+    ///
+    /// The URL of MongoDB says it itself, as in ?tls=true.
     #[arg(
         long,
         value_name = "MODE",
@@ -177,12 +181,12 @@ pub(crate) struct InitArgs {
     /// PEM file with the authorities to trust; without it the system's
     #[arg(long, value_name = "FILE", requires = "url")]
     pub(crate) ca_file: Option<PathBuf>,
-    /// Table to capture, as schema.name; may be repeated
+    /// Table to capture, as schema.name, or collection, as database.name; may be repeated
     #[arg(long = "table", value_name = "TABLE", requires = "out")]
     pub(crate) tables: Vec<String>,
-    /// Capture every table that can be
+    /// Capture every table or collection that can be
     ///
-    /// But for those without a replica identity, whose updates and deletes fail once they are published:
+    /// But for tables without a replica identity, whose updates and deletes fail once they are published:
     /// these have to be named with --table.
     #[arg(long, requires = "out")]
     pub(crate) all: bool,
@@ -193,8 +197,6 @@ pub(crate) struct InitArgs {
     #[arg(long, value_name = "NAME")]
     pub(crate) pipeline: Option<String>,
     /// Make the cases' rows up instead of taking real ones
-    ///
-    /// The values of states and codes are taken from the database all the same.
     ///
     /// The values of states and codes are taken from the database all the same.
     #[arg(long)]

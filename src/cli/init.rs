@@ -1,4 +1,4 @@
-//! `rowbridge init`: a first mapping pack from live tables.
+//! `rowbridge init`: a first mapping pack from live tables or collections.
 //!
 //! Asks the connector what it knows of the tables, lets [`crate::init`] draft the files, writes them where
 //! none are, and says what to do next. What was written goes to standard output, what to see to goes to
@@ -7,6 +7,7 @@
 mod database;
 mod folder;
 mod listing;
+mod surveyor;
 
 use std::io::{self, Write as _};
 use std::path::Path;
@@ -14,10 +15,10 @@ use std::process::ExitCode;
 
 use rowbridge_api::survey::{BeforeImage, Candidate};
 use rowbridge_api::{SourceError, TableName};
-use rowbridge_postgres::{SurveyLimits, Surveyor};
 
-use self::database::Database;
+use self::database::{Database, Settings};
 use self::folder::Folder;
+use self::surveyor::AnySurveyor;
 use super::args::InitArgs;
 use crate::init::{self, Draft, Rows};
 use crate::paint::{Paint, Tone};
@@ -36,7 +37,7 @@ pub(super) async fn run(config: Option<&Path>, args: &InitArgs) -> anyhow::Resul
         Some(out) => Some(Folder::empty(out, &database, args.pipeline.as_deref())?),
         None => None,
     };
-    let surveyor = Surveyor::connect(&database.postgres, SurveyLimits::default()).await;
+    let surveyor = AnySurveyor::connect(&database.settings).await;
     let surveyor = surveyor.map_err(|error| unreachable(error, &database))?;
     let candidates = surveyor.candidates().await.map_err(refusal::of_source)?;
     let folder = match folder {
@@ -99,7 +100,9 @@ fn notes<'c>(draft: &Draft, left_out: impl Iterator<Item = &'c Candidate>) -> io
 /// Why there is no session; a refusal of a database that was named here is corrected here.
 fn unreachable(error: SourceError, database: &Database) -> anyhow::Error {
     match error {
-        SourceError::Refused { state, problem, .. } if database.given.is_none() => {
+        SourceError::Refused { state, problem, .. }
+            if database.given.is_none() && matches!(database.settings, Settings::Postgres(_)) =>
+        {
             let hint = "correct --url, --password-file or --ca-file; a server without TLS takes --tls disable";
             Refusal::new(state, problem, hint).into()
         }

@@ -1,6 +1,7 @@
 //! One file of `cases/`: a change laid out to be read, and what it gives.
 
 use rowbridge_api::Kind;
+use rowbridge_api::survey::Length;
 use serde_json::Value;
 
 use super::columns::{Column, Withheld};
@@ -85,8 +86,13 @@ impl Draft {
 
     fn cells(&self, table: &Table<'_>, image: &str, row: &Row) -> Vec<Entry> {
         let key_only = image == "before" && self.before_is_key;
+        let is_partly_sent = image == "after" && self.op == "update" && !table.sends_whole_rows();
         shown(table)
             .filter(|(_, column)| !key_only || table.key.columns().contains(&column.name))
+            .filter(|(index, column)| {
+                let is_left_out = is_partly_sent && column.length == Length::LeftOut;
+                !is_left_out || self.changed.contains(index)
+            })
             .map(|(index, column)| {
                 let entry = Entry::new(&column.name, cell(column, row[index].as_deref()));
                 let was = self.before.as_ref().map(|before| &before[index]);
@@ -138,7 +144,7 @@ fn shown<'a>(table: &'a Table<'_>) -> impl Iterator<Item = (usize, &'a Column)> 
         .columns
         .iter()
         .enumerate()
-        .filter(|(_, column)| column.withheld != Some(Withheld::Document))
+        .filter(|(_, column)| !column.withheld.is_some_and(Withheld::is_in_no_case))
 }
 
 /// Inline where it fits on a line, else a table of its own.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rowbridge_api::Kind;
 
 use super::case_file::{Draft, Row, RowFrom};
-use super::columns::{Column, Role, Withheld};
+use super::columns::{Column, Role};
 use super::made_up::{self, Pick};
 use super::names::Taken;
 use super::rules::{FiresOn, Rule, Rules};
@@ -314,7 +314,7 @@ fn rows_of(table: &Table<'_>, rows: Rows) -> Vec<(RowFrom, Row)> {
             let cell = sample.get(column.index).cloned().flatten()?;
             match column.withheld {
                 Some(withheld) if withheld.is_made_up() => made_up(column, Pick::First),
-                Some(Withheld::Document) => None,
+                Some(withheld) if withheld.is_in_no_case() => None,
                 _ if column.ty.kind == Kind::Char => Some(cell.trim_end_matches(' ').to_owned()),
                 _ => Some(cell),
             }

@@ -15,6 +15,7 @@ pub(super) struct Column {
     /// The words of its name.
     pub(super) words: Vec<String>,
     pub(super) ty: Type,
+    pub(super) note: Option<String>,
     pub(super) nullability: Nullability,
     pub(super) length: Length,
     pub(super) values: Option<KnownValues>,
@@ -46,6 +47,7 @@ pub(super) enum Withheld {
     Personal,
     FreeText,
     Document,
+    Untyped,
     Unwritable,
 }
 
@@ -55,8 +57,14 @@ impl Withheld {
             Self::Personal => "looks personal",
             Self::FreeText => "free text: may hold personal data",
             Self::Document => "a document: see what it holds first",
+            Self::Untyped => "no one type: see what it holds first",
             Self::Unwritable => "its name cannot be written in a path",
         }
+    }
+
+    /// Whether it may hold anything, of any length: no case shows it.
+    pub(super) const fn is_in_no_case(self) -> bool {
+        matches!(self, Self::Document | Self::Untyped)
     }
 
     /// Whether cases show a made-up value for it.
@@ -316,9 +324,13 @@ impl Table {
         fields: &mut Taken,
     ) -> Column {
         let words = names::words(&column.name);
-        let withheld = self.withheld(column, &words);
+        let is_key = key.contains(&column.name);
+        // Without what names the row there is no case, whatever it is.
+        let withheld = self
+            .withheld(column, &words)
+            .filter(|withheld| !(is_key && withheld.is_in_no_case()));
         let role = match withheld {
-            _ if key.contains(&column.name) => Role::Key,
+            _ if is_key => Role::Key,
             Some(_) => Role::Other,
             None => self.role(column, &words),
         };
@@ -334,6 +346,7 @@ impl Table {
             name: column.name.clone(),
             words,
             ty: column.ty.clone(),
+            note: column.note.clone(),
             nullability: column.nullability,
             length: column.length,
             values: column.values.clone().filter(|_| withheld.is_none()),
@@ -352,6 +365,8 @@ impl Table {
             Some(Withheld::Personal)
         } else if is_text && !has_codes(column) && has(words, FREE_TEXT) {
             Some(Withheld::FreeText)
+        } else if column.ty.name == "bson" {
+            Some(Withheld::Untyped)
         } else if is_document(&column.ty) {
             Some(Withheld::Document)
         } else {

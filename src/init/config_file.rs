@@ -2,13 +2,40 @@
 
 use super::toml_text::{Entry, comment, entries, string};
 
+/// What is tailed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SourceKind {
+    Postgres,
+    MongoDb,
+}
+
+impl SourceKind {
+    /// The variable that may hold the password.
+    #[must_use]
+    pub const fn password_variable(self) -> &'static str {
+        match self {
+            Self::Postgres => "ROWBRIDGE_SOURCE__POSTGRES__PASSWORD",
+            Self::MongoDb => "ROWBRIDGE_SOURCE__MONGODB__PASSWORD",
+        }
+    }
+
+    /// Its name as a key.
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Postgres => "postgres",
+            Self::MongoDb => "mongodb",
+        }
+    }
+}
+
 /// What the configuration says; secrets are named, never given.
 #[derive(Clone, Debug)]
 pub struct Connection {
+    pub kind: SourceKind,
     /// Without a password.
     pub url: String,
-    /// `disable`, `require`, `verify-ca` or `verify-full`.
-    pub tls: String,
+    /// `disable`, `require`, `verify-ca` or `verify-full`; nothing where the URL says it.
+    pub tls: Option<String>,
     /// Files by the key that names each, such as `ca_file`.
     pub files: Vec<(String, String)>,
     pub brokers: Option<String>,
@@ -23,23 +50,28 @@ pub(super) fn text(pipeline: &str, connection: &Connection) -> String {
          environment instead.",
     );
     text.push_str(&entries(&[
-        Entry::new("pipeline", string(pipeline))
-            .commented("for good: it names slot, publication and topics"),
+        Entry::new("pipeline", string(pipeline)).commented(match connection.kind {
+            SourceKind::Postgres => "for good: it names slot, publication and topics",
+            SourceKind::MongoDb => "for good: it names the pipeline's own topics",
+        }),
         Entry::new("mapping", string(".")),
     ]));
-    let mut source = vec![
-        Entry::new("url", string(&connection.url)),
-        Entry::new("tls", string(&connection.tls))
-            .commented("disable | require | verify-ca | verify-full"),
-    ];
+    let kind = connection.kind.as_str();
+    let mut source = vec![Entry::new("url", string(&connection.url))];
+    source.extend(connection.tls.as_ref().map(|tls| {
+        Entry::new("tls", string(tls)).commented("disable | require | verify-ca | verify-full")
+    }));
     let has_password = connection
         .files
         .iter()
         .any(|(key, _)| key == "password_file");
     if !has_password {
         source.push(
-            Entry::new("password_file", string("/run/secrets/postgres"))
-                .commented("or in the environment: ROWBRIDGE_SOURCE__POSTGRES__PASSWORD")
+            Entry::new("password_file", string(&format!("/run/secrets/{kind}")))
+                .commented(format!(
+                    "or in the environment: {}",
+                    connection.kind.password_variable()
+                ))
                 .offered(),
         );
     }
@@ -49,7 +81,7 @@ pub(super) fn text(pipeline: &str, connection: &Connection) -> String {
             .iter()
             .map(|(key, path)| Entry::new(key, string(path))),
     );
-    text.push_str("\n[source.postgres]\n");
+    text.push_str(&format!("\n[source.{kind}]\n"));
     text.push_str(&entries(&source));
     let brokers = match &connection.brokers {
         Some(brokers) => Entry::new("brokers", string(brokers)),
@@ -73,16 +105,30 @@ mod tests {
     #[test]
     fn a_configuration_for_a_new_pipeline() {
         let connection = Connection {
+            kind: SourceKind::Postgres,
             url: "postgres://app@db:5432/sales".to_owned(),
-            tls: "verify-full".to_owned(),
+            tls: Some("verify-full".to_owned()),
             files: Vec::new(),
             brokers: None,
             properties: Vec::new(),
         };
-        let text = text("sales", &connection);
+        holds(&connection);
+        insta::assert_snapshot!(text("sales", &connection));
+        let connection = Connection {
+            kind: SourceKind::MongoDb,
+            url: "mongodb://app@db:27017/sales?replicaSet=rs0".to_owned(),
+            tls: None,
+            ..connection
+        };
+        holds(&connection);
+        insta::assert_snapshot!("of_mongodb", text("sales", &connection));
+    }
+
+    /// It is a configuration as it stands.
+    fn holds(connection: &Connection) {
+        let text = text("sales", connection);
         let config =
             crate::config::Config::from_text(std::path::Path::new("x/rowbridge.toml"), &text, &[]);
         assert_eq!(config.unwrap().mapping, std::path::Path::new("x/."));
-        insta::assert_snapshot!(text);
     }
 }

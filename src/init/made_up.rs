@@ -86,12 +86,15 @@ fn other(ty: &Type, pick: Pick) -> Option<String> {
         None => (ty.name.as_str(), None),
     };
     let values = match base {
-        "text" | "varchar" | "char" | "bpchar" | "name" | "citext" | "\"char\"" => ["one", "two"],
+        "text" | "string" | "varchar" | "char" | "bpchar" | "name" | "citext" | "\"char\"" => {
+            ["one", "two"]
+        }
         "bit" => {
             let length = length.unwrap_or(1);
             return Some(pick.of(["0", "1"]).repeat(length));
         }
         "varbit" => ["0", "1"],
+        "objectid" => ["65f1a0c2e4b0a1b2c3d4e5f6", "65f1a0c2e4b0a1b2c3d4e5f7"],
         "uuid" => [
             "00000000-0000-4000-8000-000000000001",
             "00000000-0000-4000-8000-000000000002",
@@ -177,7 +180,7 @@ pub(super) fn personal(words: &[String], ty: &Type, pick: Pick) -> Option<String
     };
     let is_text = matches!(
         ty.name.split('(').next(),
-        Some("text" | "varchar" | "char" | "bpchar" | "citext" | "name")
+        Some("text" | "string" | "varchar" | "char" | "bpchar" | "citext" | "name")
     );
     match by_name {
         Some((_, values)) if is_text => Some(cut(pick.of(*values), length(ty))),
@@ -222,6 +225,14 @@ mod tests {
             "inet",
             "bit(3)",
             "int4range",
+            "string",
+            "int32",
+            "double",
+            "decimal128",
+            "datetime",
+            "objectid",
+            "binary",
+            "bson",
         ] {
             let ty = Type::parse(name);
             for pick in Pick::ALL {

@@ -34,7 +34,7 @@ use rowbridge_api::survey::{BeforeImage, Survey};
 use crate::mapping::{Mapping, Pack, SourceFile};
 use crate::paint::Look;
 
-pub use config_file::Connection;
+pub use config_file::{Connection, SourceKind};
 pub use names::pipeline as pipeline_name;
 
 /// What cases are made from.
@@ -165,6 +165,19 @@ fn warnings(tables: &[(table::Table<'_>, rules::Rules)]) -> Vec<String> {
                 .iter()
                 .map(|remark| format!("{name}: {remark}")),
         );
+    }
+    let looked_at: Vec<String> = tables
+        .iter()
+        .filter_map(|(table, _)| {
+            let seen = schema_file::looked_at(table.survey)?;
+            Some(format!("{} ({seen})", table.survey.table))
+        })
+        .collect();
+    if !looked_at.is_empty() {
+        warnings.push(format!(
+            "fields, types and values are those of the documents that were looked at, and others may have more: {}",
+            looked_at.join("; ")
+        ));
     }
     let withheld: Vec<String> = tables
         .iter()

@@ -136,25 +136,34 @@ impl Suggest<'_, '_> {
     fn updated(&mut self) -> Rule {
         let mut data = self.row();
         let columns = &self.table.columns;
-        let long: Vec<&Column> = columns
+        let left_out: Vec<&Column> = columns
             .iter()
-            .filter(|column| column.length == Length::MaybeLeftOut)
+            .filter(|column| column.length != Length::AlwaysSent)
             .collect();
-        data.retain(|(field, _)| !long.iter().any(|column| column.field == *field));
+        data.retain(|(field, _)| !left_out.iter().any(|column| column.field == *field));
         let mut why = vec![format!(
             "Any update, whatever it changed: {} does not send old values.",
             self.table.survey.table
         )];
-        let names: Vec<&str> = long
+        let left_out = left_out
             .iter()
-            .filter(|column| column.withheld.is_none() && column.role != Role::Key)
-            .map(|column| column.name.as_str())
-            .collect();
-        if !names.is_empty() {
+            .filter(|column| column.withheld.is_none() && column.role != Role::Key);
+        let names_of = |length: Length| -> Vec<&str> {
+            let columns = left_out.clone().filter(|column| column.length == length);
+            columns.map(|column| column.name.as_str()).collect()
+        };
+        let long = names_of(Length::MaybeLeftOut);
+        if !long.is_empty() {
             why.push(format!(
                 "Without {}: the source leaves long values out of an update that does not change them.",
-                names.join(", ")
+                long.join(", ")
             ));
+        }
+        if !names_of(Length::LeftOut).is_empty() {
+            why.push(
+                "Of the new values it sends only those that the update set, so the event tells which it was and no more."
+                    .to_owned(),
+            );
         }
         let changing = (0..columns.len())
             .filter(|index| columns[*index].role != Role::Key)

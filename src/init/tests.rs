@@ -2,7 +2,8 @@
 
 use proptest::prelude::*;
 use rowbridge_api::survey::{
-    BeforeImage, Enabling, KnownValues, Length, Nullability, Origin, Survey, SurveyedColumn,
+    Basis, BeforeImage, Enabling, KnownValues, Length, Nullability, Origin, Seen, Survey,
+    SurveyedColumn,
 };
 use rowbridge_api::{TableName, Type};
 
@@ -14,6 +15,7 @@ fn column(name: &str, ty: &str) -> SurveyedColumn {
     SurveyedColumn {
         name: name.to_owned(),
         ty: Type::parse(ty),
+        note: None,
         nullability: Nullability::NeverNull,
         hidden: None,
         length: Length::AlwaysSent,
@@ -39,6 +41,7 @@ fn segments() -> Survey {
     Survey {
         table: TableName::new("public", "segments"),
         rows: Some(1_234_567),
+        basis: Basis::Declared,
         columns: vec![
             column("id", "int8"),
             column("pnr", "text"),
@@ -101,6 +104,60 @@ fn segments_by_key() -> Survey {
             cost: "every UPDATE and DELETE then writes the whole old row to the WAL".to_owned(),
         }),
         ..segments()
+    }
+}
+
+/// Documents of guests' stays, as they were seen: of an update only what it set is sent, of an old document its id.
+fn stays() -> Survey {
+    let left_out = |name: &str, ty: &str, note: Option<&str>| SurveyedColumn {
+        length: Length::LeftOut,
+        note: note.map(str::to_owned),
+        ..column(name, ty)
+    };
+    Survey {
+        table: TableName::new("hotel", "stays"),
+        rows: Some(1_234_567),
+        basis: Basis::Rows {
+            seen: 1_000,
+            of: Seen::AtRandom,
+        },
+        columns: vec![
+            column("_id", "objectid"),
+            SurveyedColumn {
+                length: Length::LeftOut,
+                ..coded(
+                    "bookingStatus",
+                    &["Arrived", "Departure"],
+                    Origin::Sample { rows: 1_000 },
+                )
+            },
+            left_out(
+                "roomNumber",
+                "bson",
+                Some("12 int32, 980 string; a value in 992 of 1000"),
+            ),
+            left_out("balance", "decimal128", None),
+            left_out("guest", "document", Some("{ id, name, .. }")),
+            left_out("updatedAt", "datetime", None),
+        ],
+        key: vec!["_id".to_owned()],
+        unique: Vec::new(),
+        before: BeforeImage::Columns(vec!["_id".to_owned()]),
+        enabling: Some(Enabling {
+            statement: "db.getSiblingDB(\"hotel\").runCommand({ \"collMod\": \"stays\" })"
+                .to_owned(),
+            cost: "each update also writes the document before it".to_owned(),
+        }),
+        references: Vec::new(),
+        samples: vec![row(&[
+            "65f1a0c2e4b0a1b2c3d4e5f6",
+            "Arrived",
+            "\"412\"",
+            "567.00",
+            "{}",
+            "2026-11-20 09:00:00+00",
+        ])],
+        remarks: Vec::new(),
     }
 }
 
@@ -182,6 +239,30 @@ fn a_table_of_whose_old_rows_only_the_key_is_sent() {
     assert!(!update.contains("before"), "{update}");
     let delete = text(&draft, "cases/segment-deleted.toml");
     assert!(delete.contains("before = { id = 7 }"), "{delete}");
+}
+
+#[test]
+fn documents_of_whose_updates_only_what_they_set_is_sent() {
+    let draft = of(&stays(), Rows::Real);
+    holds(&draft).unwrap();
+    insta::assert_snapshot!("seen_mapping", text(&draft, "mapping.toml"));
+    insta::assert_snapshot!("seen_schema", text(&draft, "schema.toml"));
+    insta::assert_snapshot!("seen_update", text(&draft, "cases/stay-updated.toml"));
+    let warned = draft.warnings.join("\n");
+    let seen = "hotel.stays (1,000 documents taken at random, of about 1,234,567)";
+    assert!(warned.contains(seen), "{warned}");
+    assert_eq!((draft.events, draft.cases), (3, 3));
+
+    // Once images before a change are kept, everything can be said.
+    let mut survey = stays();
+    survey.before = BeforeImage::Whole;
+    survey.enabling = None;
+    let draft = of(&survey, Rows::Real);
+    holds(&draft).unwrap();
+    let mapping = text(&draft, "mapping.toml");
+    for event in ["StayBookingArrived", "StayBalanceChanged", "StayDeleted"] {
+        assert!(mapping.contains(&format!("\"{event}\"")), "{mapping}");
+    }
 }
 
 #[test]
@@ -343,6 +424,14 @@ fn any_column() -> impl Strategy<Value = SurveyedColumn> {
         "numeric(2,2)",
         "inet",
         "time",
+        "string",
+        "objectid",
+        "int64",
+        "double",
+        "datetime",
+        "decimal128",
+        "document",
+        "bson",
     ]);
     let values = prop::option::of(prop::collection::vec("[ -~é]{1,6}", 1..5));
     let origin = prop_oneof![
@@ -350,9 +439,14 @@ fn any_column() -> impl Strategy<Value = SurveyedColumn> {
         Just(Origin::Declared("an enum type")),
         Just(Origin::Sample { rows: 50 }),
     ];
-    let flags = (any::<bool>(), any::<bool>(), prop::bool::weighted(0.1));
+    let length = prop::sample::select(vec![
+        Length::AlwaysSent,
+        Length::MaybeLeftOut,
+        Length::LeftOut,
+    ]);
+    let flags = (any::<bool>(), length, prop::bool::weighted(0.1));
     (name(), types, values, origin, flags).prop_map(|(name, ty, values, origin, flags)| {
-        let (nullable, long, hidden) = flags;
+        let (nullable, length, hidden) = flags;
         let ty = Type::parse(ty);
         let is_text = matches!(
             ty.kind,
@@ -360,17 +454,14 @@ fn any_column() -> impl Strategy<Value = SurveyedColumn> {
         );
         SurveyedColumn {
             name,
+            note: None,
             nullability: if nullable {
                 Nullability::MaybeNull
             } else {
                 Nullability::NeverNull
             },
             hidden: hidden.then(|| "generated".to_owned()),
-            length: if long {
-                Length::MaybeLeftOut
-            } else {
-                Length::AlwaysSent
-            },
+            length,
             values: values
                 .filter(|_| is_text)
                 .map(|values| KnownValues { values, origin }),
@@ -395,6 +486,7 @@ fn any_survey() -> impl Strategy<Value = Survey> {
             Survey {
                 table: TableName::new(schema.replace('.', "_"), table),
                 rows: None,
+                basis: Basis::Declared,
                 before: match before {
                     0 => BeforeImage::Refused,
                     1 if !key.is_empty() => BeforeImage::Columns(key.clone()),

@@ -63,6 +63,7 @@ mod tests {
             snapshot: Some(progress.clone()),
             lag_bytes: Some(4096),
             safe_wal_bytes: None,
+            history_seconds: None,
         });
         let reading = metrics.read();
         assert_eq!((reading.events, reading.quarantined), (30, 1));

@@ -331,6 +331,13 @@ async fn commands_know_the_documents_source() -> Result<()> {
     let mut daemon = documents.rig.daemon().await?;
     daemon.ready().await?;
     documents.settled(Reads::Once).await?;
+    eventually("the oplog's window", SOON, || async {
+        Ok(daemon
+            .metric("rowbridge_source_oplog_window_seconds")
+            .await?
+            >= 0.0)
+    })
+    .await?;
     let (code, said) = ran(&["position", "set", "--snapshot"]).await?;
     ensure!(
         code == Some(2) && said.contains("stop it first"),

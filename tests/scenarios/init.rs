@@ -205,13 +205,13 @@ struct Stage {
 }
 
 /// One case, as its file has it.
-struct Case {
-    file: String,
-    table: String,
-    op: String,
-    before: Option<toml::Table>,
-    after: Option<toml::Table>,
-    expected: Vec<toml::Table>,
+pub(crate) struct Case {
+    pub(crate) file: String,
+    pub(crate) table: String,
+    pub(crate) op: String,
+    pub(crate) before: Option<toml::Table>,
+    pub(crate) after: Option<toml::Table>,
+    pub(crate) expected: Vec<toml::Table>,
 }
 
 impl Stage {
@@ -247,14 +247,8 @@ impl Stage {
 
     /// Every file of the pack.
     fn files(&self) -> Result<Vec<PathBuf>> {
-        let mut files: Vec<PathBuf> = Vec::new();
-        for folder in [self.pack(), self.pack().join("cases")] {
-            for entry in fs::read_dir(folder)? {
-                files.push(entry?.path());
-            }
-        }
-        files.retain(|path| path.is_file());
-        files.sort();
+        let mut files = files_of(&self.pack())?;
+        files.extend(files_of(&self.pack().join("cases"))?);
         Ok(files)
     }
 
@@ -414,7 +408,18 @@ impl Stage {
     }
 }
 
-async fn rowbridge(arguments: &[&str]) -> Result<Output> {
+/// The files that lie in a folder.
+pub(crate) fn files_of(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut files: Vec<PathBuf> = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        files.push(entry?.path());
+    }
+    files.retain(|path| path.is_file());
+    files.sort();
+    Ok(files)
+}
+
+pub(crate) async fn rowbridge(arguments: &[&str]) -> Result<Output> {
     let output = Command::new(env!("CARGO_BIN_EXE_rowbridge"))
         .args(arguments)
         .stdin(Stdio::null())
@@ -439,7 +444,7 @@ fn source_tables(mapping: &str) -> Result<BTreeMap<String, String>> {
         .collect()
 }
 
-fn read_case(path: &Path) -> Result<Case> {
+pub(crate) fn read_case(path: &Path) -> Result<Case> {
     let file: toml::Table = fs::read_to_string(path)?.parse()?;
     let given = file["given"].as_array().context("given")?;
     ensure!(given.len() == 1, "one change a case");
@@ -492,7 +497,7 @@ fn assignments(row: &toml::Table) -> String {
 }
 
 /// An event as a case expects it against one that a dry-run printed.
-fn compare(expected: &toml::Table, published: &Value) -> Result<()> {
+pub(crate) fn compare(expected: &toml::Table, published: &Value) -> Result<()> {
     for attribute in ["type", "topic", "key"] {
         if let Some(value) = expected.get(attribute) {
             ensure!(

@@ -1,5 +1,6 @@
 //! What Rowbridge promises, shown on real servers: each file one kind of trouble, each test one story.
 
+mod case_documents;
 mod oracle;
 mod printing;
 mod rig;
@@ -13,6 +14,7 @@ mod documents;
 mod dry_run;
 mod edits;
 mod init;
+mod init_collections;
 mod instances;
 mod kills;
 mod legacy;

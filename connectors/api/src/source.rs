@@ -120,6 +120,9 @@ pub struct SourceStatus {
     pub lag_bytes: Option<u64>,
     /// Bytes that may still be written before the source would drop our slot; `None` without a limit.
     pub safe_wal_bytes: Option<u64>,
+    /// How far back the source's history reaches, where it forgets by itself, whoever still needs it (MongoDB: the oplog);
+    /// `None` where it does not, or does not tell.
+    pub history_seconds: Option<u64>,
 }
 
 /// How far the reading of the existing rows is.

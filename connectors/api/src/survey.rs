@@ -36,6 +36,8 @@ pub struct Survey {
     pub table: TableName,
     /// As [`Candidate::rows`].
     pub rows: Option<u64>,
+    /// What `columns` were read from.
+    pub basis: Basis,
     pub columns: Vec<SurveyedColumn>,
     /// Columns of its primary key.
     pub key: Vec<String>,
@@ -52,6 +54,24 @@ pub struct Survey {
     pub remarks: Vec<String>,
 }
 
+/// Where the columns of a table and their types are known from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Basis {
+    /// The source declares them: there are no others.
+    Declared,
+    /// So many rows that were looked at: rows that were not may have more columns, and values of other types.
+    Rows { seen: usize, of: Seen },
+}
+
+/// Which rows were looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// All there were.
+    All,
+    /// Some of many, taken at random.
+    AtRandom,
+}
+
 /// A statement for the source's owner, and its cost.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Enabling {
@@ -64,28 +84,31 @@ pub struct Enabling {
 pub struct SurveyedColumn {
     pub name: String,
     pub ty: Type,
+    /// What was seen of its values that its type does not tell: several types, the members of a document.
+    pub note: Option<String>,
     pub nullability: Nullability,
     /// Why its values are never sent, where they are not: it is generated, say.
     pub hidden: Option<String>,
-    /// Values are so long that an update which leaves them alone does not send them, unless the whole old
-    /// row is sent.
     pub length: Length,
     /// The values it can have, where they are few.
     pub values: Option<KnownValues>,
 }
 
-/// Whether a column can be null.
+/// Whether a column can be null; where the source declares none, whether it was in any row that was looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Nullability {
     NeverNull,
     MaybeNull,
 }
 
-/// Whether a source leaves a long value out of an update that does not change it.
+/// Whether a source leaves a value out of an update that does not change it, unless it sends the whole old row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Length {
     AlwaysSent,
+    /// It may be long.
     MaybeLeftOut,
+    /// However short it is.
+    LeftOut,
 }
 
 /// The few values of a column, the most common first where that is known.

@@ -9,11 +9,12 @@ use rowbridge_api::{Finding, Op, Severity, SourceError, State, TableName, TableN
 
 use crate::client::{self, Deployment, DeploymentKind};
 use crate::error::{failed, server_code};
-use crate::token;
+use crate::oplog;
 
-/// An oplog that holds less is a finding: a night's outage must fit.
-const SHORT_OPLOG_HOURS: u64 = 24;
 const DOING: &str = "cannot look at the collections";
+/// What it costs to keep images before a change.
+pub(crate) const IMAGES_COST: &str = "each update and delete also writes the document before it; they are kept for \
+     changeStreamOptions.preAndPostImages.expireAfterSeconds, by default as long as the oplog";
 
 /// A collection as it is.
 struct Found {
@@ -41,7 +42,7 @@ pub(crate) async fn findings(
         }
     }
     if deployment.kind != DeploymentKind::Standalone {
-        findings.extend(oplog(client).await);
+        findings.extend(oplog::finding(client).await);
     }
     Ok(findings)
 }
@@ -94,19 +95,38 @@ async fn look(client: &Client, table: &TableName) -> Result<Found, SourceError> 
             is_view: false,
         });
     };
-    let keeps_images = info
-        .get_document("options")
-        .and_then(|options| options.get_document("changeStreamPreAndPostImages"))
-        .and_then(|images| images.get_bool("enabled"));
     Ok(Found {
         exists: true,
-        keeps_images: keeps_images.unwrap_or(false),
+        keeps_images: keeps_images(info),
         is_view: info.get_str("type").is_ok_and(|kind| kind == "view"),
     })
 }
 
+/// What `listCollections` says of images before a change.
+pub(crate) fn keeps_images(info: &Document) -> bool {
+    info.get_document("options")
+        .and_then(|options| options.get_document("changeStreamPreAndPostImages"))
+        .and_then(|images| images.get_bool("enabled"))
+        .unwrap_or(false)
+}
+
+/// The command that makes an existing collection keep images before a change.
+pub(crate) fn enabling_images(table: &TableName) -> String {
+    images_command("collMod", table)
+}
+
+fn images_command(command: &str, table: &TableName) -> String {
+    run_command(
+        &table.schema,
+        &format!(
+            "{}: {}, \"changeStreamPreAndPostImages\": {{ \"enabled\": true }}",
+            quoted(command),
+            quoted(&table.name)
+        ),
+    )
+}
+
 fn collection_findings(need: &TableNeeds, found: &Found) -> Vec<Finding> {
-    let TableName { schema, name } = &need.table;
     let table = &need.table;
     if found.is_view {
         return vec![Finding {
@@ -116,20 +136,10 @@ fn collection_findings(need: &TableNeeds, found: &Found) -> Vec<Finding> {
             cost: None,
         }];
     }
-    let command = run_command(
-        schema,
-        &format!(
-            "{}: {}, \"changeStreamPreAndPostImages\": {{ \"enabled\": true }}",
-            if found.exists {
-                "\"collMod\""
-            } else {
-                "\"create\""
-            },
-            quoted(name)
-        ),
-    );
-    let cost = "each update and delete also writes the document before it; they are kept for \
-                changeStreamOptions.preAndPostImages.expireAfterSeconds, by default as long as the oplog";
+    let command = match found.exists {
+        true => enabling_images(table),
+        false => images_command("create", table),
+    };
     let mut findings = Vec::new();
     if !found.exists {
         findings.push(Finding {
@@ -142,7 +152,12 @@ fn collection_findings(need: &TableNeeds, found: &Found) -> Vec<Finding> {
     if found.keeps_images {
         return findings;
     }
-    let before: Vec<_> = need.columns.iter().filter(|column| column.before).collect();
+    // Every event tells the id, which never changes.
+    let before: Vec<_> = need
+        .columns
+        .iter()
+        .filter(|column| column.before && column.name != "_id")
+        .collect();
     let changes = need.ops.contains(Op::Update) || need.ops.contains(Op::Delete);
     if !before.is_empty() {
         let columns: Vec<_> = before.iter().map(|column| column.name.as_str()).collect();
@@ -160,7 +175,7 @@ fn collection_findings(need: &TableNeeds, found: &Found) -> Vec<Finding> {
                 columns.join(", ")
             ),
             fix: command,
-            cost: Some(cost.to_owned()),
+            cost: Some(IMAGES_COST.to_owned()),
         });
     } else if changes {
         findings.push(Finding {
@@ -170,7 +185,7 @@ fn collection_findings(need: &TableNeeds, found: &Found) -> Vec<Finding> {
                  known, and rules that read others fail"
             ),
             fix: command,
-            cost: Some(cost.to_owned()),
+            cost: Some(IMAGES_COST.to_owned()),
         });
     }
     findings
@@ -196,47 +211,58 @@ async fn rights(
         .get_array("authenticatedUserPrivileges")
         .map(|privileges| privileges.iter().filter_map(Bson::as_document).collect())
         .unwrap_or_default();
-    let wanted = wanted(deployment, needs);
-    let missing: Vec<String> = wanted
-        .iter()
-        .filter(|right| !right.is_given(&privileges))
-        .map(Right::to_string)
-        .collect();
-    if missing.is_empty() {
-        return Ok(None);
-    }
     let user = info
         .get_array("authenticatedUsers")
         .ok()
         .and_then(|users| users.first()?.as_document().cloned())
         .unwrap_or_default();
-    let (name, database) = (
-        user.get_str("user").unwrap_or("rowbridge"),
-        user.get_str("db").unwrap_or("admin"),
-    );
-    let privileges: Vec<String> = wanted.iter().map(Right::privilege).collect();
-    Ok(Some(Finding {
-        severity: Severity::Error,
-        problem: format!("this user may not {}", missing.join(", nor ")),
-        fix: [
-            run_command(
-                "admin",
-                &format!(
-                    "\"createRole\": \"rowbridge\", \"roles\": [], \"privileges\": [ {} ]",
-                    privileges.join(", ")
-                ),
-            ),
-            run_command(
-                database,
-                &format!(
-                    "\"grantRolesToUser\": {}, \"roles\": [ {{ \"role\": \"rowbridge\", \"db\": \"admin\" }} ]",
-                    quoted(name)
-                ),
-            ),
-        ]
-        .join("\n"),
+    let mut needed = needed(deployment, needs);
+    let observing = observing(deployment);
+    let missing = missing(&needed, &privileges);
+    if !missing.is_empty() {
+        needed.extend(observing);
+        return Ok(Some(Finding {
+            severity: Severity::Error,
+            problem: format!("this user may not {}", missing.join(", nor ")),
+            fix: role("rowbridge", &needed, &user),
+            cost: None,
+        }));
+    }
+    let missing = self::missing(&observing, &privileges);
+    Ok((!missing.is_empty()).then(|| Finding {
+        severity: Severity::Warning,
+        problem: format!(
+            "how far the oplog reaches cannot be seen, nor rowbridge_source_oplog_window_seconds told: this user may not {}",
+            missing.join(", nor ")
+        ),
+        fix: role("rowbridge_oplog", &observing, &user),
         cost: None,
     }))
+}
+
+fn missing(rights: &[Right], privileges: &[&Document]) -> Vec<String> {
+    rights
+        .iter()
+        .filter(|right| !right.is_given(privileges))
+        .map(Right::to_string)
+        .collect()
+}
+
+/// The commands that make a role of these rights and give it to the user.
+fn role(name: &str, rights: &[Right], user: &Document) -> String {
+    let privileges: Vec<String> = rights.iter().map(Right::privilege).collect();
+    let create = format!(
+        "\"createRole\": {}, \"roles\": [], \"privileges\": [ {} ]",
+        quoted(name),
+        privileges.join(", ")
+    );
+    let grant = format!(
+        "\"grantRolesToUser\": {}, \"roles\": [ {{ \"role\": {}, \"db\": \"admin\" }} ]",
+        quoted(user.get_str("user").unwrap_or("rowbridge")),
+        quoted(name)
+    );
+    let database = user.get_str("db").unwrap_or("admin");
+    [run_command("admin", &create), run_command(database, &grant)].join("\n")
 }
 
 /// Whether somebody who is nobody may do everything.
@@ -316,7 +342,27 @@ impl std::fmt::Display for Right {
     }
 }
 
-fn wanted(deployment: &Deployment, needs: &[TableNeeds]) -> Vec<Right> {
+/// What `oplog` looks with: numbers only. A router of shards has none of them.
+fn observing(deployment: &Deployment) -> Vec<Right> {
+    if deployment.kind == DeploymentKind::Sharded {
+        return Vec::new();
+    }
+    vec![
+        Right {
+            database: None,
+            collection: String::new(),
+            actions: vec!["serverStatus"],
+        },
+        Right {
+            database: Some("local".to_owned()),
+            collection: "oplog.rs".to_owned(),
+            actions: vec!["collStats"],
+        },
+    ]
+}
+
+/// What it does not run without.
+fn needed(deployment: &Deployment, needs: &[TableNeeds]) -> Vec<Right> {
     let databases: BTreeSet<&str> = needs
         .iter()
         .map(|need| need.table.schema.as_str())
@@ -347,38 +393,6 @@ fn wanted(deployment: &Deployment, needs: &[TableNeeds]) -> Vec<Right> {
         },
     });
     rights
-}
-
-/// How long a pipeline may be away, where we may look.
-async fn oplog(client: &Client) -> Option<Finding> {
-    let oplog = client.database("local").collection::<Document>("oplog.rs");
-    let end = |order: i32| {
-        let find = oplog
-            .find_one(doc! {})
-            .projection(doc! { "ts": 1 })
-            .sort(doc! { "$natural": order });
-        async move { find.await.ok()??.get_timestamp("ts").ok() }
-    };
-    let (first, last) = (end(1).await?, end(-1).await?);
-    let hours = (token::order(last) - token::order(first)) / (3_600 << 32);
-    // A young deployment has a short history whatever its oplog's size.
-    let stats = client
-        .database("local")
-        .run_command(doc! { "collStats": "oplog.rs" })
-        .await
-        .ok()?;
-    let number = |name| {
-        stats
-            .get(name)
-            .and_then(|value| value.as_i64().or_else(|| value.as_i32().map(i64::from)))
-    };
-    let is_full = number("size")? * 10 >= number("maxSize")? * 9;
-    (is_full && hours < SHORT_OPLOG_HOURS).then(|| Finding {
-        severity: Severity::Warning,
-        problem: format!("the oplog holds the last {hours} hours: a pipeline that is away for longer loses changes"),
-        fix: "db.adminCommand({ replSetResizeOplog: 1, minRetentionHours: 48 }) on each member".to_owned(),
-        cost: Some("disk space for the changes of two days".to_owned()),
-    })
 }
 
 /// A command for the shell, whose document is JSON.

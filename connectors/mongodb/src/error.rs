@@ -8,17 +8,18 @@ use mongodb::error::{Error, ErrorKind};
 use rowbridge_api::{Position, SourceError, State};
 
 /// Codes of server errors (server source, `error_codes.yml`).
-mod code {
-    pub(super) const UNAUTHORIZED: i32 = 13;
-    pub(super) const AUTHENTICATION_FAILED: i32 = 18;
-    pub(super) const INVALID_RESUME_TOKEN: i32 = 260;
-    pub(super) const CHANGE_STREAM_FATAL_ERROR: i32 = 280;
-    pub(super) const CHANGE_STREAM_HISTORY_LOST: i32 = 286;
-    pub(super) const BSON_OBJECT_TOO_LARGE: i32 = 10_334;
-    pub(super) const SNAPSHOT_TOO_OLD: i32 = 239;
-    pub(super) const SNAPSHOT_UNAVAILABLE: i32 = 246;
-    pub(super) const NOT_A_REPLICA_SET: i32 = 40_573;
-    pub(super) const NO_PRE_IMAGE: i32 = 47;
+pub(crate) mod code {
+    pub(crate) const UNAUTHORIZED: i32 = 13;
+    pub(crate) const AUTHENTICATION_FAILED: i32 = 18;
+    pub(crate) const MAX_TIME_MS_EXPIRED: i32 = 50;
+    pub(crate) const INVALID_RESUME_TOKEN: i32 = 260;
+    pub(crate) const CHANGE_STREAM_FATAL_ERROR: i32 = 280;
+    pub(crate) const CHANGE_STREAM_HISTORY_LOST: i32 = 286;
+    pub(crate) const BSON_OBJECT_TOO_LARGE: i32 = 10_334;
+    pub(crate) const SNAPSHOT_TOO_OLD: i32 = 239;
+    pub(crate) const SNAPSHOT_UNAVAILABLE: i32 = 246;
+    pub(crate) const NOT_A_REPLICA_SET: i32 = 40_573;
+    pub(crate) const NO_PRE_IMAGE: i32 = 47;
 }
 
 pub(crate) fn server_code(error: &Error) -> Option<i32> {

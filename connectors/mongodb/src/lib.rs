@@ -10,7 +10,9 @@
 //! - `assembler`: change events to batch items; pure
 //! - `event`: one change event; `image`: documents to cells, and the image after an update; `text`: BSON values to the
 //!   text form of cells; all pure
+//! - `oplog`: how far back the history reaches
 //! - `token`: resume tokens as positions
+//! - `survey`: collections, their fields and types by sampling, for `init`
 //! - `client`: connecting, and who the servers are; `error`: what their errors mean
 //!
 //! Deliberately absent: looking documents up by id when an event comes (what is found may be of a later state), value
@@ -23,13 +25,16 @@ pub mod config;
 mod error;
 mod event;
 mod image;
+mod oplog;
 mod reader;
 mod snapshot;
 pub mod source;
 mod stream;
+mod survey;
 mod text;
 mod token;
 
 pub use config::{Limits, MongoConfig, OnDrop};
 pub use rowbridge_api::Password;
 pub use source::{History, MongoSource, history};
+pub use survey::{SurveyLimits, Surveyor};

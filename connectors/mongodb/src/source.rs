@@ -15,6 +15,7 @@ use crate::check;
 use crate::client::{self, Deployment};
 use crate::config::MongoConfig;
 use crate::error::failed;
+use crate::oplog::{self, Reach};
 use crate::snapshot::{self, Snapshot};
 use crate::stream::{self, Stream};
 
@@ -146,6 +147,7 @@ impl Source for MongoSource {
         let owned = owned.ok_or_else(|| SourceError::transient("nothing is owned"))?;
         let shutdown = io.shutdown.clone();
         check::refuse(&owned.client, &io.tables).await?;
+        let _looking = oplog::watch(owned.client.clone(), io.status.clone());
         let (assembler, from) = match io.start.clone() {
             Start::First { since } => {
                 let started = tokio::select! {
@@ -187,6 +189,6 @@ pub async fn history(config: &MongoConfig) -> Result<History, SourceError> {
     let client = client::connect(config).await?;
     Ok(History {
         present: snapshot::present(&client).await?,
-        oldest: stream::oldest(&client).await,
+        oldest: oplog::reach(&client).await.map(Reach::oldest),
     })
 }

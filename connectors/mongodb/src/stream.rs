@@ -21,6 +21,7 @@ use crate::client::Deployment;
 use crate::config::Limits;
 use crate::error::{is_token_unknown, of_stream};
 use crate::event::Fragments;
+use crate::oplog::{self, Reach};
 use crate::reader::{Fetched, Reader};
 use crate::token;
 
@@ -251,7 +252,7 @@ pub(crate) async fn open(
     match opened {
         Ok(stream) => Ok(stream),
         Err(error) => {
-            let oldest = oldest(client).await;
+            let oldest = oplog::reach(client).await.map(Reach::oldest);
             Err(of_stream(from, oldest.as_ref(), error))
         }
     }
@@ -317,18 +318,4 @@ fn scope(needs: &[TableNeeds]) -> Document {
     }
     any.push(doc! { "operationType": "invalidate" });
     doc! { "$or": any }
-}
-
-/// The oldest moment that the oplog still has, where we may look.
-pub(crate) async fn oldest(client: &Client) -> Option<Position> {
-    let oplog = client.database("local").collection::<Document>("oplog.rs");
-    let first = oplog
-        .find_one(doc! {})
-        .projection(doc! { "ts": 1 })
-        .await
-        .ok()??;
-    first
-        .get_timestamp("ts")
-        .ok()
-        .map(|time| Position::new(token::order(time)))
 }

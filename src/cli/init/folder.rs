@@ -8,7 +8,7 @@ use anyhow::Context as _;
 
 use super::database::{Database, PasswordFrom};
 use super::listing::{count, shell};
-use crate::init::{self, Draft};
+use crate::init::{self, Draft, SourceKind};
 use crate::refusal::Refusal;
 
 const CONFIG: &str = "rowbridge.toml";
@@ -129,7 +129,8 @@ impl Folder {
         if self.writes_config && database.password == PasswordFrom::NotCopied {
             writeln!(
                 out,
-                "  export ROWBRIDGE_SOURCE__POSTGRES__PASSWORD=...   # or password_file in {CONFIG}: it was not copied"
+                "  export {}=...   # or password_file in {CONFIG}: it was not copied",
+                database.connection.kind.password_variable()
             )?;
         }
         let config = match &database.given {
@@ -139,9 +140,13 @@ impl Folder {
         let config = shell(&config);
         writeln!(out, "  rowbridge test {}", shell(&self.shown()))?;
         writeln!(out, "  rowbridge check -c {config}")?;
+        let publication = match database.connection.kind {
+            SourceKind::Postgres => " --create-publication",
+            SourceKind::MongoDb => "",
+        };
         writeln!(
             out,
-            "  rowbridge dry-run -c {config} --create-publication --limit 10"
+            "  rowbridge dry-run -c {config}{publication} --limit 10"
         )
     }
 }

@@ -17,10 +17,11 @@ pub(super) fn print(
     paint: Paint,
     out: &mut dyn Write,
 ) -> io::Result<()> {
-    let how = match (&database.given, database.connection.tls.as_str()) {
+    let url = shell(&database.connection.url);
+    let how = match (&database.given, database.connection.tls.as_deref()) {
         (Some(given), _) => format!("-c {}", shell(&given.file.display().to_string())),
-        (None, "verify-full") => format!("--url {}", shell(&database.connection.url)),
-        (None, tls) => format!("--url {} --tls {tls}", shell(&database.connection.url)),
+        (None, Some("verify-full") | None) => format!("--url {url}"),
+        (None, Some(tls)) => format!("--url {url} --tls {tls}"),
     };
     print_to(candidates, &how, paint, out)
 }
@@ -90,7 +91,7 @@ fn line(known: &Candidate) -> [String; 4] {
         key => key,
     };
     let old = match &known.before {
-        BeforeImage::Whole => "whole (FULL)",
+        BeforeImage::Whole => "whole",
         BeforeImage::Columns(columns) if *columns == known.key => "key only",
         BeforeImage::Columns(_) => "columns of an index",
         BeforeImage::Refused => "none: updates would fail once published",

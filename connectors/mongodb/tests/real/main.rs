@@ -5,4 +5,5 @@
 mod conformance;
 mod follower;
 mod images;
+mod oplog;
 mod states;

@@ -9,6 +9,7 @@ use rowbridge_testbed::Mongo;
 use crate::follower::{Follower, needs, settings};
 
 const ID: [(&str, &str); 1] = [("_id", "int4")];
+const ID_AND_STATE: [(&str, &str); 2] = [("_id", "int4"), ("state", "text")];
 
 fn refused(error: SourceError, wanted: State) -> String {
     match error {
@@ -137,7 +138,7 @@ async fn another_deployments_position_is_refused() {
 }
 
 /// Writes until the oplog no longer has what it had.
-async fn roll_the_oplog(client: &Client, database: &str) {
+pub(crate) async fn roll_the_oplog(client: &Client, database: &str) {
     let oplog = client.database("local").collection::<Document>("oplog.rs");
     let filler = client.database(database).collection::<Document>("filler");
     let oldest = || async {
@@ -221,9 +222,18 @@ async fn a_standalone_server_and_missing_images_are_found_with_their_commands() 
         .insert_one(doc! { "_id": 1 })
         .await
         .unwrap();
-    let mut need = needs(database.name(), "items", &ID);
+    let mut need = needs(database.name(), "items", &ID_AND_STATE);
+    // The id of an old document is known without its image.
     need.columns[0].before = true;
     let mut source = MongoSource::new(settings(&mongo.url()));
+    let findings = source.check(std::slice::from_ref(&need)).await.unwrap();
+    assert!(
+        findings
+            .iter()
+            .all(|finding| finding.severity == Severity::Warning),
+        "{findings:?}"
+    );
+    need.columns[1].before = true;
     let findings = source.check(std::slice::from_ref(&need)).await.unwrap();
     let finding = findings
         .iter()
@@ -239,7 +249,7 @@ async fn a_standalone_server_and_missing_images_are_found_with_their_commands() 
 }
 
 /// Runs a command that `check` prints, as the shell does.
-async fn in_the_shell(client: &Client, printed: &str) {
+pub(crate) async fn in_the_shell(client: &Client, printed: &str) {
     let command = printed
         .strip_prefix("db.getSiblingDB(")
         .and_then(|rest| rest.split_once(").runCommand("));
@@ -271,8 +281,8 @@ async fn the_printed_commands_let_a_least_privileged_user_run() {
         .await
         .unwrap();
     let url = mongo.url_of("bridge", "its secret");
-    let mut need = needs(&name, "items", &ID);
-    need.columns[0].before = true;
+    let mut need = needs(&name, "items", &ID_AND_STATE);
+    need.columns[1].before = true;
     let mut source = MongoSource::new(settings(&url));
     let refused_at_first = source.own().await.unwrap_err();
     assert!(refused(refused_at_first, State::Invalid).contains("rowbridge check"));
@@ -292,13 +302,14 @@ async fn the_printed_commands_let_a_least_privileged_user_run() {
     }
     let mut follower = Follower::start(settings(&url), Start::FIRST, vec![need]).await;
     let (rows, _) = follower.snapshot().await;
-    assert_eq!(rows, ["read -> _id=1"]);
+    assert_eq!(rows, ["read -> _id=1 state=null"]);
     let items = admin.database(&name).collection::<Document>("items");
     items
-        .update_one(doc! { "_id": 1 }, doc! { "$set": { "seen": true } })
+        .update_one(doc! { "_id": 1 }, doc! { "$set": { "state": "seen" } })
         .await
         .unwrap();
-    assert_eq!(follower.change().await, "update _id=1 -> _id=1");
+    let update = "update _id=1 state=null -> _id=1 state=seen";
+    assert_eq!(follower.change().await, update);
     follower.stop().await;
 
     let mut wrong = MongoSource::new(settings(&mongo.url_of("bridge", "not its secret")));

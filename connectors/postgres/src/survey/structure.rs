@@ -2,7 +2,7 @@
 
 use rowbridge_api::SourceError;
 use rowbridge_api::survey::{
-    BeforeImage, Candidate, Enabling, KnownValues, Length, Nullability, Origin, Survey,
+    Basis, BeforeImage, Candidate, Enabling, KnownValues, Length, Nullability, Origin, Survey,
     SurveyedColumn,
 };
 use tokio_postgres::Row;
@@ -91,6 +91,7 @@ pub(super) async fn read(
     Ok(Survey {
         table: candidate.table.clone(),
         rows: candidate.rows,
+        basis: Basis::Declared,
         columns,
         key: candidate.key.clone(),
         unique: lists(&keys.get::<_, Vec<String>>(0)),
@@ -125,6 +126,7 @@ fn column(row: &Row, types: &TypeNames, long: OutOfLine, version: i32) -> Survey
     let values = declared.or_else(checked);
     SurveyedColumn {
         name: row.get(0),
+        note: None,
         nullability: match row.get(3) {
             true => Nullability::NeverNull,
             false => Nullability::MaybeNull,

@@ -436,6 +436,7 @@ impl Run {
             snapshot,
             lag_bytes,
             safe_wal_bytes: None,
+            history_seconds: None,
         };
         self.io.status.send_replace(status);
     }
