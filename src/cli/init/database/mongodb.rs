@@ -1,6 +1,7 @@
 //! A MongoDB deployment, or one database of it.
 
-use rowbridge_mongodb::{MongoConfig, Secret};
+use rowbridge_api::Password;
+use rowbridge_mongodb::MongoConfig;
 
 use super::super::super::args::InitArgs;
 use super::super::super::peers;
@@ -34,11 +35,11 @@ pub(super) fn named(url: &str, args: &InitArgs) -> anyhow::Result<Database> {
         Secrets::None => PasswordFrom::Elsewhere,
     };
     if let Ok(secret) = std::env::var(SourceKind::MongoDb.password_variable()) {
-        mongodb.password = Secret::Literal(secret);
+        mongodb.password = Password::Literal(secret);
         password = PasswordFrom::Elsewhere;
     }
     if let Some(file) = &args.password_file {
-        mongodb.password = Secret::File(file.clone());
+        mongodb.password = Password::File(file.clone());
         password = PasswordFrom::Elsewhere;
     }
     mongodb.ca_file.clone_from(&args.ca_file);
@@ -55,8 +56,8 @@ pub(super) fn configured(config: &Config, settings: &MongoDbSettings) -> anyhow:
     let (written, secrets) = without_secrets(&mongodb.url);
     let is_in_environment = std::env::var_os(SourceKind::MongoDb.password_variable()).is_some();
     let password = match (&mongodb.password, secrets) {
-        (Secret::Literal(_), _) if !is_in_environment => PasswordFrom::NotCopied,
-        (Secret::None, Secrets::Some) => PasswordFrom::NotCopied,
+        (Password::Literal(_), _) if !is_in_environment => PasswordFrom::NotCopied,
+        (Password::None, Secrets::Some) => PasswordFrom::NotCopied,
         _ => PasswordFrom::Elsewhere,
     };
     let files = [
