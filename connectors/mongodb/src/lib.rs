@@ -11,11 +11,12 @@
 //! - `event`: one change event; `image`: documents to cells, and the image after an update; `text`: BSON values to the
 //!   text form of cells; all pure
 //! - `token`: resume tokens as positions
-//! - `client`: connecting, and who the servers are; `error`: what their errors mean
+//! - `client`: connecting, and who the servers are; `error`: what their errors mean; `admission`: what keeps us out
 //!
 //! Deliberately absent: looking documents up by id when an event comes (what is found may be of a later state), value
 //! decoding (rowbridge-api), mapping, any knowledge of sinks.
 
+mod admission;
 mod assembler;
 mod check;
 mod client;
