@@ -2,6 +2,7 @@
 
 mod brokers;
 mod elections;
+mod errors;
 mod stage;
 mod transactions;
 
