@@ -3,6 +3,7 @@
 mod brokers;
 mod elections;
 mod errors;
+mod histories;
 mod stage;
 mod transactions;
 
