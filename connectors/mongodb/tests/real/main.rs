@@ -4,5 +4,8 @@
 
 mod conformance;
 mod follower;
+mod generated;
 mod images;
+mod logins;
 mod states;
+mod values;
