@@ -41,6 +41,17 @@ pub(crate) fn of_tls(said: &str) -> Option<(&'static str, &'static str)> {
     })
 }
 
+/// What may have kept us out. A server that does not accept our certificate ends the connection without a word, as one
+/// does that dies.
+pub(crate) fn perhaps(said: &str) -> &'static str {
+    if said.contains("without sending TLS close_notify") {
+        ": a server ended the connection; it may want a certificate that an authority in its net.tls.CAFile signed, in \
+         source.mongodb.certificate_key_file"
+    } else {
+        ""
+    }
+}
+
 /// The servers know nobody of that name, or not with what was shown.
 pub(crate) fn of_login(said: &str) -> &'static str {
     if said.contains("X509") {

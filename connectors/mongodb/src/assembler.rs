@@ -141,9 +141,13 @@ impl Assembler {
     }
 
     /// Everything up to `position` has come, as the server says when it has nothing more.
-    pub(crate) fn passed(&mut self, position: Position, batch: &mut Batch) {
+    pub(crate) fn passed(&mut self, mut position: Position, batch: &mut Batch) {
+        self.pass(position.order(), batch);
+        if token::is_mark(&position) {
+            // Events of its own moment may still come.
+            position = Position::new(position.order().saturating_sub(1));
+        }
         if !self.was_delivered(&position) {
-            self.pass(position.order(), batch);
             self.idle = Some(position);
         }
     }

@@ -20,6 +20,8 @@ const CLUSTER_TIME_BYTES: usize = 9;
 /// The KeyString types of zero, and of integers above it by their length: from one byte to eight.
 const ZERO_TAG: u8 = 0x29;
 const POSITIVE_TAGS: std::ops::RangeInclusive<u8> = 0x2B..=0x32;
+/// The kind of token that no event has.
+const HIGH_WATER_MARK: u64 = 0;
 /// Behind the two parts, the length of the second.
 const LENGTH_BYTES: usize = 2;
 
@@ -70,10 +72,20 @@ pub(crate) fn token(position: &Position) -> Option<ResumeToken> {
 
 /// The place of a position's event in its transaction, from 0; nothing for tokens of a form to come.
 pub(crate) fn place(position: &Position) -> Option<u64> {
+    let (_kind, rest) = kind(position)?;
+    number(rest).map(|(place, _)| place)
+}
+
+/// Whether a position is a high-water mark: no event's, and before all events of its own moment.
+pub(crate) fn is_mark(position: &Position) -> bool {
+    kind(position).is_some_and(|(kind, _)| kind == HIGH_WATER_MARK)
+}
+
+/// The kind of a position's token, and what follows it.
+fn kind(position: &Position) -> Option<(u64, &[u8])> {
     let rest = position.token()?.get(CLUSTER_TIME_BYTES..)?;
     let (_version, rest) = number(rest)?;
-    let (_kind, rest) = number(rest)?;
-    number(rest).map(|(place, _)| place)
+    number(rest)
 }
 
 /// An integer that is not negative, and what follows it. Its lowest bit says whether there is a fraction.
@@ -188,6 +200,8 @@ mod tests {
             assert_eq!(at(place), number, "{place}");
         }
         assert_eq!(super::place(&Position::new(5)), None);
+        let mark = position(&rawdoc! { "_data": "826B0814B5000000072B0229296E04" }).unwrap();
+        assert!(is_mark(&mark) && !is_mark(&position(&rawdoc! { "_data": DATA }).unwrap()));
     }
 
     #[test]

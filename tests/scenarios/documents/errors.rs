@@ -1,6 +1,6 @@
 //! What the server answers instead of a result: passed over by trying again, or refused by name; nothing lost or twice.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use bson::{Bson, Document, doc};
 use mongodb::{Client, Database};
 use rowbridge_testbed::Mongo;

@@ -103,6 +103,30 @@ fn a_change_has_its_place_in_the_transaction_whatever_else_is_mapped() {
 }
 
 #[test]
+fn a_mark_ends_what_is_before_its_moment_and_leaves_that_open() {
+    let mut assembler = assembler(OnDrop::Stop, Position::new(0));
+    let mut batch = Batch::default();
+    let mark = |time: u32| {
+        let data = format!("82{time:08X}{:08X}2B0229296E04", 1);
+        token::position(&bson::rawdoc! { "_data": data }).unwrap()
+    };
+    assembler.apply(&insert(5, 0, 1), &mut batch).unwrap();
+    assembler.passed(mark(5), &mut batch);
+    assembler.send_idle(&mut batch);
+    assert_eq!(shown(&batch)[1..], ["begin 5", "insert 0"]);
+    assembler.passed(mark(6), &mut batch);
+    assembler.send_idle(&mut batch);
+    assert_eq!(shown(&batch)[3..], ["commit 5", "commit 6"]);
+    let before = assembler.last_position().clone();
+    // Its own moment is behind what was committed, as the next transaction must be.
+    assembler.apply(&insert(6, 0, 2), &mut batch).unwrap();
+    let Some(Item::Begin(begun)) = batch.items.iter().rev().nth(1) else {
+        panic!("{:?}", shown(&batch));
+    };
+    assert!(before < begun.position);
+}
+
+#[test]
 fn what_was_delivered_is_not_delivered_again() {
     let mut batch = Batch::default();
     // After a snapshot, which is a cluster time alone.

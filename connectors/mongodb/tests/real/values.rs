@@ -56,8 +56,9 @@ async fn every_value_comes_back_from_what_is_published_by_snapshot_and_by_stream
     collection("existing").insert_many(&existing).await.unwrap();
     let stored: Vec<Document> = {
         use futures_util::TryStreamExt as _;
-        let found = collection("existing").find(doc! {}).sort(doc! { "_id": 1 });
-        found.await.unwrap().try_collect().await.unwrap()
+        let existing = collection("existing");
+        let found = existing.find(doc! {}).sort(doc! { "_id": 1 }).await;
+        found.unwrap().try_collect().await.unwrap()
     };
     assert_eq!(stored.len(), existing.len());
 
