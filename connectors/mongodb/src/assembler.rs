@@ -2,7 +2,8 @@
 //!
 //! Pure: no IO and no clock. A change stream has no commit marker. Events of one transaction have one cluster time, and
 //! on a replica set nothing else has that, so the events of one cluster time are taken for one transaction. It is
-//! complete when the stream has passed that time; its changes need not wait for that.
+//! complete when the stream has passed that time; its changes need not wait for that. A change's ordinal is its place
+//! among all operations of the transaction, so it does not depend on which collections are mapped.
 
 use std::sync::Arc;
 
@@ -32,7 +33,7 @@ struct Open {
     transaction: Transaction,
     /// After its last event so far.
     last: Position,
-    ordinal: u64,
+    next_ordinal: u64,
 }
 
 /// See the module's documentation.
@@ -140,9 +141,13 @@ impl Assembler {
     }
 
     /// Everything up to `position` has come, as the server says when it has nothing more.
-    pub(crate) fn passed(&mut self, position: Position, batch: &mut Batch) {
+    pub(crate) fn passed(&mut self, mut position: Position, batch: &mut Batch) {
+        self.pass(position.order(), batch);
+        if token::is_mark(&position) {
+            // Events of its own moment may still come.
+            position = Position::new(position.order().saturating_sub(1));
+        }
         if !self.was_delivered(&position) {
-            self.pass(position.order(), batch);
             self.idle = Some(position);
         }
     }
@@ -206,18 +211,21 @@ impl Assembler {
             Open {
                 transaction,
                 last: position.clone(),
-                ordinal: 0,
+                next_ordinal: 0,
             }
         });
+        // Shards may have events at one cluster time, and each counts its own.
+        let place = token::place(&position).unwrap_or_default();
+        let ordinal = place.max(open.next_ordinal);
         batch.items.push(Item::Change(Change {
             shape,
             op,
             before,
             after,
             width: u16::try_from(columns.len()).unwrap_or(u16::MAX),
-            ordinal: open.ordinal,
+            ordinal,
         }));
-        open.ordinal += 1;
+        open.next_ordinal = ordinal + 1;
         open.last = position;
         Ok(())
     }
@@ -331,8 +339,8 @@ pub(crate) fn refusal(error: ApplyError) -> SourceError {
             ),
             format!(
                 "if its events may end there, or it was made again on purpose: set source.mongodb.on_drop = \"continue\" \
-                 and start; to read what it holds now again: `rowbridge position set --snapshot`; to go on after it: \
-                 `rowbridge position set {at}`"
+                 and start; to read what it holds now again: `rowbridge position set --snapshot`; to go on after it, \
+                 which leaves out nothing else: `rowbridge position set {at} --accept-gap`"
             ),
         ),
         ApplyError::Token(error) => SourceError::transient(error.to_string()),

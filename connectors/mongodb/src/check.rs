@@ -8,6 +8,7 @@ use mongodb::Client;
 use rowbridge_api::{Finding, Op, Severity, SourceError, State, TableName, TableNeeds};
 
 use crate::client::{self, Deployment, DeploymentKind};
+use crate::config::OnDrop;
 use crate::error::{failed, server_code};
 use crate::oplog;
 
@@ -47,10 +48,19 @@ pub(crate) async fn findings(
     Ok(findings)
 }
 
-/// What must not be started with: a rule would never see what it reads.
-pub(crate) async fn refuse(client: &Client, needs: &[TableNeeds]) -> Result<(), SourceError> {
+/// What must not be started with: a rule would never see what it reads. With [`OnDrop::Continue`] a collection may be
+/// gone, and come again.
+pub(crate) async fn refuse(
+    client: &Client,
+    needs: &[TableNeeds],
+    on_drop: OnDrop,
+) -> Result<(), SourceError> {
     for need in needs {
         let found = look(client, &need.table).await?;
+        if !found.exists && on_drop == OnDrop::Continue {
+            tracing::warn!(collection = %need.table, "does not exist (yet)");
+            continue;
+        }
         let errors = collection_findings(need, &found);
         if let Some(finding) = errors
             .into_iter()

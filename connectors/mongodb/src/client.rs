@@ -21,6 +21,8 @@ const SPLITTING: [i32; 3] = [6, 0, 9];
 pub(crate) struct Deployment {
     pub(crate) version: Vec<i32>,
     pub(crate) kind: DeploymentKind,
+    /// The member that takes writes, of a replica set.
+    pub(crate) primary: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,7 +77,7 @@ pub(crate) async fn connect(config: &MongoConfig) -> Result<Client, SourceError>
 /// Asks the servers what they are.
 pub(crate) async fn deployment(client: &Client) -> Result<Deployment, Error> {
     let admin = client.database("admin");
-    let hello = admin.run_command(doc! { "hello": 1 }).await?;
+    let hello = hello(client).await?;
     let build = admin.run_command(doc! { "buildInfo": 1 }).await?;
     let version = build.get_array("versionArray").map_or_else(
         |_| Vec::new(),
@@ -88,7 +90,27 @@ pub(crate) async fn deployment(client: &Client) -> Result<Deployment, Error> {
         (_, Ok("isdbgrid")) => DeploymentKind::Sharded,
         _ => DeploymentKind::Standalone,
     };
-    Ok(Deployment { version, kind })
+    Ok(Deployment {
+        version,
+        kind,
+        primary: primary(&hello),
+    })
+}
+
+/// Which member takes writes now, as the one says that answers.
+pub(crate) async fn present_primary(client: &Client) -> Result<Option<String>, Error> {
+    hello(client).await.map(|hello| primary(&hello))
+}
+
+async fn hello(client: &Client) -> Result<Document, Error> {
+    client
+        .database("admin")
+        .run_command(doc! { "hello": 1 })
+        .await
+}
+
+fn primary(hello: &Document) -> Option<String> {
+    hello.get_str("primary").ok().map(str::to_owned)
 }
 
 impl Deployment {

@@ -2,10 +2,10 @@
 //!
 //! Nothing here repeats a document: the server quotes one only in errors of writing, which this program does not do.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use mongodb::error::{Error, ErrorKind};
 use rowbridge_api::{Position, SourceError, State};
+
+use crate::admission;
 
 /// Codes of server errors (server source, `error_codes.yml`).
 pub(crate) mod code {
@@ -19,8 +19,9 @@ pub(crate) mod code {
     pub(crate) const SNAPSHOT_TOO_OLD: i32 = 239;
     pub(crate) const SNAPSHOT_UNAVAILABLE: i32 = 246;
     pub(crate) const NOT_A_REPLICA_SET: i32 = 40_573;
-    pub(crate) const NO_PRE_IMAGE: i32 = 47;
 }
+
+const AGAIN: &str = "`rowbridge position set --snapshot` reads the collections again";
 
 pub(crate) fn server_code(error: &Error) -> Option<i32> {
     match &*error.kind {
@@ -55,11 +56,8 @@ pub(crate) fn failed(doing: &str, error: Error) -> SourceError {
             "`rowbridge check` prints the role that is needed",
         ),
         (Some(code::AUTHENTICATION_FAILED), _) | (_, ErrorKind::Authentication { .. }) => {
-            SourceError::refused(
-                State::Invalid,
-                format!("{doing}: {said}"),
-                "correct the user in source.mongodb.url, its password, and authSource: the database that holds the user",
-            )
+            let hint = admission::of_login(&said);
+            SourceError::refused(State::Invalid, format!("{doing}: {said}"), hint)
         }
         (Some(code::NOT_A_REPLICA_SET), _) => not_a_replica_set(),
         (_, ErrorKind::InvalidArgument { .. } | ErrorKind::InvalidTlsConfig { .. }) => {
@@ -69,60 +67,65 @@ pub(crate) fn failed(doing: &str, error: Error) -> SourceError {
                 "see source.mongodb in docs/configuration.md",
             )
         }
-        _ => SourceError::transient_from(doing.to_owned(), error),
+        _ => match admission::of_tls(&said) {
+            Some((problem, hint)) => {
+                SourceError::refused(State::Invalid, format!("{doing}: {problem}: {said}"), hint)
+            }
+            None => {
+                SourceError::transient_from(format!("{doing}{}", admission::perhaps(&said)), error)
+            }
+        },
     }
 }
 
-/// An error of the stream that began at `from`; `oldest` is what the oplog still has, where that is known.
-pub(crate) fn of_stream(from: &Position, oldest: Option<&Position>, error: Error) -> SourceError {
-    let said = said(&error);
-    let again = "`rowbridge position set --snapshot` reads the collections again";
-    match server_code(&error) {
-        Some(
-            code::CHANGE_STREAM_HISTORY_LOST
-            | code::INVALID_RESUME_TOKEN
-            | code::CHANGE_STREAM_FATAL_ERROR,
-        ) => {
-            let (lost, hint) = match oldest {
-                Some(oldest) => (
-                    format!("every change from {from} to {oldest} is lost"),
-                    format!(
-                        "{again}; `rowbridge position set {oldest} --accept-gap` goes on without what is lost"
-                    ),
-                ),
-                None => (
-                    format!(
-                        "every change from {from} to the oldest that the oplog still has is lost"
-                    ),
-                    again.to_owned(),
-                ),
-            };
-            let problem = format!("the server cannot go on from {from}: {said}; {lost}");
-            SourceError::refused(State::HistoryLost, problem, hint)
-        }
-        Some(code::BSON_OBJECT_TOO_LARGE) => SourceError::refused(
-            State::EventTooLarge,
-            format!(
-                "an event after {from} is larger than 16 MB with its images, which MongoDB before 6.0.9 cannot send: {said}"
-            ),
-            format!(
-                "upgrade the servers; or pass it over: `rowbridge position set {} --accept-gap` goes on from now; {again}",
-                Position::new(now() << 32)
-            ),
-        ),
-        Some(code::NO_PRE_IMAGE) => SourceError::refused(
-            State::HistoryLost,
-            format!("the document before a change after {from} is gone: {said}"),
-            again,
-        ),
-        _ => failed("the change stream failed", error),
-    }
+/// Whether the server says that the history is not what the stream needs. Opening it again finds out: what it says of
+/// one batch may be of a moment, or of another way to filter.
+pub(crate) fn is_history_in_doubt(error: &Error) -> bool {
+    is_token_unknown(error) || server_code(error) == Some(code::CHANGE_STREAM_HISTORY_LOST)
 }
 
-/// Seconds since 1970 by our clock.
-fn now() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| since.as_secs())
+/// One event has more than the server can send.
+pub(crate) fn is_event_too_large(error: &Error) -> bool {
+    server_code(error) == Some(code::BSON_OBJECT_TOO_LARGE)
+}
+
+/// The stream cannot go on from `from`; `oldest` is what the oplog still has, where that is known.
+pub(crate) fn history_lost(
+    from: &Position,
+    oldest: Option<&Position>,
+    error: &Error,
+) -> SourceError {
+    let (lost, hint) = match oldest {
+        Some(oldest) => (
+            format!("every change from {from} to {oldest} is lost"),
+            format!(
+                "{AGAIN}; `rowbridge position set {oldest} --accept-gap` goes on without what is lost"
+            ),
+        ),
+        None => (
+            format!("every change from {from} to the oldest that the oplog still has is lost"),
+            AGAIN.to_owned(),
+        ),
+    };
+    let problem = format!(
+        "the server cannot go on from {from}: {}; {lost}",
+        said(error)
+    );
+    SourceError::refused(State::HistoryLost, problem, hint)
+}
+
+/// An event after `from` is too large; `present` is a moment behind it.
+pub(crate) fn event_too_large(from: &Position, present: &Position, error: &Error) -> SourceError {
+    SourceError::refused(
+        State::EventTooLarge,
+        format!(
+            "an event after {from} is larger than 16 MB with its images, which MongoDB before 6.0.9 cannot send: {}",
+            said(error)
+        ),
+        format!(
+            "upgrade the servers; or pass it over: `rowbridge position set {present} --accept-gap` goes on from now; {AGAIN}"
+        ),
+    )
 }
 
 /// Change streams need an oplog.

@@ -13,11 +13,12 @@
 //! - `oplog`: how far back the history reaches
 //! - `token`: resume tokens as positions
 //! - `survey`: collections, their fields and types by sampling, for `init`
-//! - `client`: connecting, and who the servers are; `error`: what their errors mean
+//! - `client`: connecting, and who the servers are; `error`: what their errors mean; `admission`: what keeps us out
 //!
 //! Deliberately absent: looking documents up by id when an event comes (what is found may be of a later state), value
 //! decoding (rowbridge-api), mapping, any knowledge of sinks.
 
+mod admission;
 mod assembler;
 mod check;
 mod client;

@@ -146,7 +146,7 @@ impl Source for MongoSource {
         let owned = self.owned.take();
         let owned = owned.ok_or_else(|| SourceError::transient("nothing is owned"))?;
         let shutdown = io.shutdown.clone();
-        check::refuse(&owned.client, &io.tables).await?;
+        check::refuse(&owned.client, &io.tables, self.config.on_drop).await?;
         let _looking = oplog::watch(owned.client.clone(), io.status.clone());
         let (assembler, from) = match io.start.clone() {
             Start::First { since } => {
@@ -164,12 +164,15 @@ impl Source for MongoSource {
             }
         };
         let limits = &self.config.limits;
+        let primary = owned.deployment.primary.clone();
         let opened = stream::open(&owned.client, &owned.deployment, &io.tables, limits, &from);
         let opened = tokio::select! {
             opened = opened => opened?,
             () = shutdown.cancelled() => return Ok(()),
         };
-        Stream::new(&mut io, limits, assembler, opened).run().await
+        Stream::new(&owned.client, primary, &mut io, limits, assembler, opened)
+            .run()
+            .await
     }
 }
 

@@ -3,7 +3,7 @@
 //! One task, one `select!`. It takes events in until a batch is full and sends it as soon as there is room. The
 //! server holds nothing for us, so there is nothing to acknowledge to it.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bson::raw::RawDocumentBuf;
 use bson::{Document, doc};
@@ -17,19 +17,28 @@ use rowbridge_api::{
 use tokio::time::sleep_until;
 
 use crate::assembler::{Applied, Assembler, refusal};
-use crate::client::Deployment;
+use crate::client::{self, Deployment};
 use crate::config::Limits;
-use crate::error::{is_token_unknown, of_stream};
+use crate::error::{
+    event_too_large, failed, history_lost, is_event_too_large, is_history_in_doubt,
+    is_token_unknown,
+};
 use crate::event::Fragments;
 use crate::oplog::{self, Reach};
 use crate::reader::{Fetched, Reader};
-use crate::token;
+use crate::{snapshot, token};
 
 /// Items of a batch, at most.
 const MAX_ITEMS: usize = 16 << 10;
+/// A server answers when the wait for an event is over. From so much later on we look for another primary, as often.
+const SILENCE: Duration = Duration::from_secs(1);
 
 /// One run's stream, from its opening to shutdown or error.
 pub(crate) struct Stream<'a> {
+    client: &'a Client,
+    /// When the stream began.
+    primary: Option<String>,
+    heard_at: Instant,
     io: &'a mut SourceIo,
     limits: &'a Limits,
     assembler: Assembler,
@@ -48,11 +57,14 @@ enum Woke {
     Room,
     Acked(Result<(), tokio::sync::watch::error::RecvError>),
     Timer,
+    Silence,
     Shutdown,
 }
 
 impl<'a> Stream<'a> {
     pub(crate) fn new(
+        client: &'a Client,
+        primary: Option<String>,
         io: &'a mut SourceIo,
         limits: &'a Limits,
         assembler: Assembler,
@@ -60,6 +72,9 @@ impl<'a> Stream<'a> {
     ) -> Self {
         let now = Instant::now();
         Self {
+            client,
+            primary,
+            heard_at: now,
             io,
             limits,
             started_at: assembler.last_position().clone(),
@@ -87,7 +102,11 @@ impl<'a> Stream<'a> {
                 Woke::Acked(Ok(())) => drop(self.io.acked.borrow_and_update()),
                 Woke::Acked(Err(_)) => return Err(ConsumerGone.into()),
                 Woke::Timer => {}
-                Woke::Shutdown => return self.shut_down().await,
+                Woke::Silence => self.look_for_another_primary().await?,
+                Woke::Shutdown => {
+                    self.settle().await;
+                    return Ok(());
+                }
             }
         }
     }
@@ -96,6 +115,7 @@ impl<'a> Stream<'a> {
         let wants_more = self.wants_more();
         let has_batch = self.has_batch();
         let wake_at = self.sent_at + HEARTBEAT;
+        let silent_at = self.heard_at + self.limits.await_time + SILENCE;
         let SourceIo {
             out,
             acked,
@@ -112,6 +132,7 @@ impl<'a> Stream<'a> {
             }
             () = sleep_until(wake_at.into()), if !has_batch => Ok(Woke::Timer),
             fetched = self.reader.next(), if wants_more => Ok(Woke::Fetched(fetched)),
+            () = sleep_until(silent_at.into()), if wants_more => Ok(Woke::Silence),
         }
     }
 
@@ -135,17 +156,33 @@ impl<'a> Stream<'a> {
         }
     }
 
+    /// The member that is read may be dead with its connections open, which nobody would notice for long; the others have
+    /// elected another then. One that is only busy is waited for.
+    async fn look_for_another_primary(&mut self) -> Result<(), SourceError> {
+        self.heard_at = Instant::now();
+        let asked = tokio::time::timeout(SILENCE, client::present_primary(self.client));
+        match asked.await {
+            Ok(Ok(Some(primary))) if self.primary.as_ref().is_some_and(|was| *was != primary) => {
+                Err(SourceError::transient(format!(
+                    "the member that is read says nothing, and {primary} is primary now"
+                )))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Takes in what came, and all that is here behind it.
     async fn take_in(&mut self, first: Fetched) -> Result<(), SourceError> {
+        self.heard_at = Instant::now();
         let mut next = Some(first);
         while let Some(fetched) = next {
             match fetched {
                 Fetched::Event { document, .. } => self.event(document)?,
                 Fetched::Passed(position) => self.assembler.passed(position, &mut self.batch),
-                Fetched::Failed(error) => return Err(self.failed(error)),
+                Fetched::Failed(error) => return Err(self.failed(error).await),
                 Fetched::Ended => {
-                    // Behind an invalidate: the next life goes on after it.
-                    self.send().await?;
+                    // Behind an invalidate: the next life goes on after it, once that is committed.
+                    self.settle().await;
                     return Err(SourceError::transient("the server ended the change stream"));
                 }
             }
@@ -175,8 +212,14 @@ impl<'a> Stream<'a> {
         }
     }
 
-    fn failed(&self, error: Error) -> SourceError {
-        of_stream(self.assembler.last_position(), None, error)
+    async fn failed(&self, error: Error) -> SourceError {
+        if is_event_too_large(&error) {
+            return too_large(self.client, self.assembler.last_position(), &error).await;
+        }
+        if is_history_in_doubt(&error) {
+            return SourceError::transient_from("the change stream failed".to_owned(), error);
+        }
+        failed("the change stream failed", error)
     }
 
     async fn send(&mut self) -> Result<(), SourceError> {
@@ -188,7 +231,7 @@ impl<'a> Stream<'a> {
     }
 
     /// Sends what is complete and waits until it is committed.
-    async fn shut_down(mut self) -> Result<(), SourceError> {
+    async fn settle(&mut self) {
         while !self.is_settled() {
             let has_batch = !self.batch.is_empty();
             let SourceIo { out, acked, .. } = &mut *self.io;
@@ -202,7 +245,6 @@ impl<'a> Stream<'a> {
                 }
             }
         }
-        Ok(())
     }
 
     /// Everything was sent, and the last commit sent, if there was one, is acknowledged.
@@ -251,10 +293,20 @@ pub(crate) async fn open(
     };
     match opened {
         Ok(stream) => Ok(stream),
-        Err(error) => {
+        Err(error) if is_history_in_doubt(&error) => {
             let oldest = oplog::reach(client).await.map(Reach::oldest);
-            Err(of_stream(from, oldest.as_ref(), error))
+            Err(history_lost(from, oldest.as_ref(), &error))
         }
+        Err(error) if is_event_too_large(&error) => Err(too_large(client, from, &error).await),
+        Err(error) => Err(failed("the change stream failed", error)),
+    }
+}
+
+/// By the servers' clock: they are past the event, as they tried to send it.
+async fn too_large(client: &Client, from: &Position, error: &Error) -> SourceError {
+    match snapshot::present(client).await {
+        Ok(present) => event_too_large(from, &present, error),
+        Err(lost) => lost,
     }
 }
 
@@ -265,7 +317,9 @@ enum Start {
 
 impl Start {
     fn of(from: &Position, token: Option<mongodb::change_stream::event::ResumeToken>) -> Self {
-        token.map_or_else(|| Self::Time(token::time(from)), Self::Token)
+        // Everything up to a position without a token was delivered, its own moment included.
+        let next = Position::new(from.order().saturating_add(1));
+        token.map_or_else(|| Self::Time(token::time(&next)), Self::Token)
     }
 }
 

@@ -14,7 +14,9 @@ use rowbridge_api::{Kind, Value};
 
 /// Reads as a value of no type.
 pub(crate) const UNREADABLE: &[u8] = &[0xFF];
-/// The server nests documents no deeper than 100.
+/// Before a document's only value, which has no name: length, type, end of the name.
+const DOCUMENT_HEAD: usize = 6;
+/// Deeper than the server stores.
 const MAX_DEPTH: usize = 200;
 /// Integers up to here are the same as doubles.
 const EXACT_IN_DOUBLE: f64 = 9_007_199_254_740_992.0;
@@ -213,7 +215,7 @@ fn json(value: RawBsonRef<'_>, out: &mut Vec<u8>, depth: usize) -> Option<()> {
             object(code.scope, out, depth)?;
             out.push(b'}');
         }
-        RawBsonRef::DbPointer(_) => write_json_string("DbPointer", out),
+        RawBsonRef::DbPointer(_) => db_pointer(value, out)?,
         RawBsonRef::Symbol(_)
         | RawBsonRef::JavaScriptCode(_)
         | RawBsonRef::ObjectId(_)
@@ -226,6 +228,24 @@ fn json(value: RawBsonRef<'_>, out: &mut Vec<u8>, depth: usize) -> Option<()> {
             write_json_string(std::str::from_utf8(&plain).ok()?, out);
         }
     }
+    Some(())
+}
+
+/// Its collection and its id. The library shows neither, but writes both: a length, the name with a zero, twelve bytes.
+fn db_pointer(value: RawBsonRef<'_>, out: &mut Vec<u8>) -> Option<()> {
+    let mut holder = bson::RawDocumentBuf::new();
+    holder.append(bson::cstr!(""), bson::RawBson::from(value));
+    let (_, pointer) = holder.as_bytes().get(DOCUMENT_HEAD..)?.split_last()?;
+    let (name, id) = pointer.split_at_checked(pointer.len().checked_sub(12)?)?;
+    let (_, name) = name.split_first_chunk::<4>()?;
+    let (_, name) = name.split_last()?;
+    out.extend_from_slice(b"{\"collection\":");
+    write_json_string(std::str::from_utf8(name).ok()?, out);
+    out.extend_from_slice(b",\"id\":\"");
+    for byte in id {
+        out.extend_from_slice(&hex(*byte));
+    }
+    out.extend_from_slice(b"\"}");
     Some(())
 }
 
@@ -271,131 +291,4 @@ fn hex(byte: u8) -> [u8; 2] {
 }
 
 #[cfg(test)]
-mod tests {
-    use bson::{Bson, RawDocumentBuf, doc, rawdoc};
-    use rowbridge_api::Type;
-
-    use super::*;
-
-    fn written(value: impl Into<Bson>, ty: &str) -> Option<String> {
-        let document = RawDocumentBuf::try_from(&doc! { "v": value.into() }).unwrap();
-        let value = document.get("v").unwrap().unwrap();
-        let mut out = Vec::new();
-        match write(value, &Type::parse(ty).kind, &mut out) {
-            Written::Null => None,
-            Written::Value if out == UNREADABLE => Some("unreadable".to_owned()),
-            Written::Value => Some(String::from_utf8(out).unwrap()),
-        }
-    }
-
-    #[test]
-    fn values_of_a_columns_type_have_its_text_form() {
-        let date = bson::DateTime::from_millis(1_796_119_200_123);
-        let id = bson::oid::ObjectId::from_bytes([0xAB; 12]);
-        let decimal = |text: &str| text.parse::<Decimal128>().unwrap();
-        for (value, ty, text) in [
-            (Bson::Int32(-5), "int4", "-5"),
-            (Bson::Int64(i64::MAX), "int8", "9223372036854775807"),
-            (Bson::Double(5.0), "int8", "5"),
-            (Bson::Double(5.5), "int8", "unreadable"),
-            (Bson::String("5".into()), "int8", "unreadable"),
-            (Bson::Double(0.1), "float8", "0.1"),
-            (Bson::Double(f64::NAN), "float8", "NaN"),
-            (Bson::Int32(7), "float8", "7"),
-            (Bson::Int64(i64::MAX), "float8", "unreadable"),
-            (Bson::Boolean(true), "bool", "t"),
-            (Bson::String("é".into()), "text", "é"),
-            (Bson::Int32(1), "text", "unreadable"),
-            (Bson::ObjectId(id), "text", "abababababababababababab"),
-            (
-                Bson::DateTime(date),
-                "timestamptz",
-                "2026-12-01 10:00:00.123+00",
-            ),
-            (
-                Bson::DateTime(bson::DateTime::MAX),
-                "timestamptz",
-                "unreadable",
-            ),
-            (Bson::Decimal128(decimal("1.50")), "numeric", "1.50"),
-            (Bson::Decimal128(decimal("-1.5E+3")), "numeric", "-1500"),
-            (Bson::Decimal128(decimal("1E-9")), "numeric", "0.000000001"),
-            (Bson::Decimal128(decimal("0E+3")), "numeric", "0"),
-            (Bson::Decimal128(decimal("NaN")), "numeric", "NaN"),
-            (Bson::Int32(3), "numeric", "3"),
-            (Bson::Double(3.0), "numeric", "unreadable"),
-        ] {
-            assert_eq!(
-                written(value.clone(), ty).as_deref(),
-                Some(text),
-                "{value:?} as {ty}"
-            );
-        }
-        assert_eq!(written(Bson::Null, "int8"), None);
-        assert_eq!(written(Bson::Undefined, "json"), None);
-    }
-
-    #[test]
-    fn what_is_written_reads_as_the_columns_type() {
-        let date = bson::DateTime::from_millis(-62_135_596_800_001);
-        for (value, ty, json) in [
-            (
-                Bson::DateTime(date),
-                "timestamptz",
-                "\"0000-12-31T23:59:59.999Z\"",
-            ),
-            (
-                Bson::Binary(bson::Binary {
-                    subtype: bson::spec::BinarySubtype::Generic,
-                    bytes: vec![0, 255],
-                }),
-                "bytea",
-                "\"AP8=\"",
-            ),
-        ] {
-            let document = RawDocumentBuf::try_from(&doc! { "v": value }).unwrap();
-            let mut out = Vec::new();
-            write(
-                document.get("v").unwrap().unwrap(),
-                &Type::parse(ty).kind,
-                &mut out,
-            );
-            let mut read = Vec::new();
-            Type::parse(ty).write_json(&out, &mut read).unwrap();
-            assert_eq!(String::from_utf8(read).unwrap(), json);
-        }
-    }
-
-    #[test]
-    fn documents_are_json() {
-        let document = rawdoc! {
-            "a": { "b": [1_i32, 2_i64, null, "x\"y", { "c": 1.5 }], "d": true },
-            "id": bson::oid::ObjectId::from_bytes([1; 12]),
-            "at": bson::DateTime::from_millis(0),
-            "n": "1.10".parse::<Decimal128>().unwrap(),
-            "ts": Timestamp { time: 7, increment: 2 },
-        };
-        let mut out = Vec::new();
-        write(RawBsonRef::Document(&document), &Kind::Json, &mut out);
-        assert_eq!(
-            String::from_utf8(out).unwrap(),
-            r#"{"a":{"b":[1,2,null,"x\"y",{"c":1.5}],"d":true},"id":"010101010101010101010101","at":"1970-01-01T00:00:00Z","n":"1.10","ts":"7:2"}"#
-        );
-    }
-
-    #[test]
-    fn nothing_reads_what_is_unreadable() {
-        for ty in [
-            "bool",
-            "int8",
-            "numeric",
-            "float8",
-            "text",
-            "bytea",
-            "json",
-            "timestamptz",
-        ] {
-            assert!(Type::parse(ty).decode(UNREADABLE).is_err(), "{ty}");
-        }
-    }
-}
+mod tests;

@@ -3,6 +3,9 @@
 //! A token is `{_data: <hex>}`, whose bytes are a KeyString: tokens of one stream compare as their bytes do, and
 //! begin with the cluster time (server source, `resume_token.h`). Sometimes `_typeBits` follow, which do not
 //! take part in the order and without which the server does not know the token again.
+//!
+//! Behind the cluster time come the token's version, its kind, and the event's place among all operations of its
+//! transaction, whichever collections those touch (server source, `resume_token.cpp` and `key_string.h`).
 
 use bson::raw::{RawBsonRef, RawDocument, RawDocumentBuf};
 use bson::spec::BinarySubtype;
@@ -14,6 +17,11 @@ use rowbridge_api::Position;
 const TIMESTAMP_TAG: u8 = 0x82;
 /// Tag and timestamp.
 const CLUSTER_TIME_BYTES: usize = 9;
+/// The KeyString types of zero, and of integers above it by their length: from one byte to eight.
+const ZERO_TAG: u8 = 0x29;
+const POSITIVE_TAGS: std::ops::RangeInclusive<u8> = 0x2B..=0x32;
+/// The kind of token that no event has.
+const HIGH_WATER_MARK: u64 = 0;
 /// Behind the two parts, the length of the second.
 const LENGTH_BYTES: usize = 2;
 
@@ -60,6 +68,40 @@ pub(crate) fn token(position: &Position) -> Option<ResumeToken> {
         token.append(bson::cstr!("_typeBits"), RawBson::Binary(binary));
     }
     bson::deserialize_from_slice(token.as_bytes()).ok()
+}
+
+/// The place of a position's event in its transaction, from 0; nothing for tokens of a form to come.
+pub(crate) fn place(position: &Position) -> Option<u64> {
+    let (_kind, rest) = kind(position)?;
+    number(rest).map(|(place, _)| place)
+}
+
+/// Whether a position is a high-water mark: no event's, and before all events of its own moment.
+pub(crate) fn is_mark(position: &Position) -> bool {
+    kind(position).is_some_and(|(kind, _)| kind == HIGH_WATER_MARK)
+}
+
+/// The kind of a position's token, and what follows it.
+fn kind(position: &Position) -> Option<(u64, &[u8])> {
+    let rest = position.token()?.get(CLUSTER_TIME_BYTES..)?;
+    let (_version, rest) = number(rest)?;
+    number(rest)
+}
+
+/// An integer that is not negative, and what follows it. Its lowest bit says whether there is a fraction.
+fn number(data: &[u8]) -> Option<(u64, &[u8])> {
+    let (tag, rest) = data.split_first()?;
+    if *tag == ZERO_TAG {
+        return Some((0, rest));
+    }
+    if !POSITIVE_TAGS.contains(tag) {
+        return None;
+    }
+    let (digits, rest) = rest.split_at_checked(usize::from(tag - POSITIVE_TAGS.start()) + 1)?;
+    let doubled = digits
+        .iter()
+        .fold(0, |number: u64, digit| number << 8 | u64::from(*digit));
+    (doubled & 1 == 0).then_some((doubled >> 1, rest))
 }
 
 /// A cluster time as the order of positions.
@@ -133,6 +175,33 @@ mod tests {
             assert_eq!(position_of(&token).unwrap(), found);
             assert_eq!(order(time(&found)), found.order());
         }
+    }
+
+    #[test]
+    fn a_token_tells_the_place_in_the_transaction() {
+        let at = |place: &str| {
+            let data = format!("8265F0A1B2000000032B042C0100{place}6E5A1004");
+            super::place(&position(&rawdoc! { "_data": data }).unwrap())
+        };
+        for (place, number) in [
+            ("29", Some(0)),
+            ("2B02", Some(1)),
+            ("2BFE", Some(127)),
+            ("2C0100", Some(128)),
+            ("2CFFFE", Some(32_767)),
+            ("2D010000", Some(32_768)),
+            ("2E01000000", Some(1 << 23)),
+            // A fraction, a negative number, text, and an end too early.
+            ("2B03", None),
+            ("28FE", None),
+            ("3C00", None),
+            ("32", None),
+        ] {
+            assert_eq!(at(place), number, "{place}");
+        }
+        assert_eq!(place(&Position::new(5)), None);
+        let mark = position(&rawdoc! { "_data": "826B0814B5000000072B0229296E04" }).unwrap();
+        assert!(is_mark(&mark) && !is_mark(&position(&rawdoc! { "_data": DATA }).unwrap()));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 mod builder;
 mod guard;
 mod node;
+mod oplog;
 mod replica_set;
 
 use std::net::SocketAddr;

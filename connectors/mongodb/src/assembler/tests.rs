@@ -3,9 +3,13 @@ use rowbridge_api::{ColumnNeed, OpSet, Type};
 
 use super::*;
 
-/// A token of cluster time `time`, and of the event's number in it.
+/// A token of cluster time `time`, and of the event's number in it, which is below 128.
 fn raw_token(time: u32, number: u8) -> Document {
-    doc! { "_data": format!("82{time:08X}{:08X}2B{number:02X}04", 1) }
+    let place = match number {
+        0 => "29".to_owned(),
+        number => format!("2B{:02X}", number << 1),
+    };
+    doc! { "_data": format!("82{time:08X}{:08X}2B042C0100{place}6E5A1004", 1) }
 }
 
 fn event(time: u32, number: u8, more: Document) -> RawDocumentBuf {
@@ -85,6 +89,41 @@ fn a_transaction_is_complete_when_the_stream_has_passed_its_time() {
     assembler.send_idle(&mut batch);
     assert_eq!(shown(&batch)[begun.len()..], ["commit 6", "commit 7"]);
     assert_eq!(*assembler.last_position(), position(7, 0));
+}
+
+#[test]
+fn a_change_has_its_place_in_the_transaction_whatever_else_is_mapped() {
+    let mut assembler = assembler(OnDrop::Stop, Position::new(0));
+    let mut batch = Batch::default();
+    // The second and third change are of collections that are not mapped; the last comes from another shard.
+    for event in [insert(5, 0, 1), insert(5, 3, 2), insert(5, 3, 3)] {
+        assembler.apply(&event, &mut batch).unwrap();
+    }
+    assert_eq!(shown(&batch)[2..], ["insert 0", "insert 3", "insert 4"]);
+}
+
+#[test]
+fn a_mark_ends_what_is_before_its_moment_and_leaves_that_open() {
+    let mut assembler = assembler(OnDrop::Stop, Position::new(0));
+    let mut batch = Batch::default();
+    let mark = |time: u32| {
+        let data = format!("82{time:08X}{:08X}2B0229296E04", 1);
+        token::position(&bson::rawdoc! { "_data": data }).unwrap()
+    };
+    assembler.apply(&insert(5, 0, 1), &mut batch).unwrap();
+    assembler.passed(mark(5), &mut batch);
+    assembler.send_idle(&mut batch);
+    assert_eq!(shown(&batch)[1..], ["begin 5", "insert 0"]);
+    assembler.passed(mark(6), &mut batch);
+    assembler.send_idle(&mut batch);
+    assert_eq!(shown(&batch)[3..], ["commit 5", "commit 6"]);
+    let before = assembler.last_position().clone();
+    // Its own moment is behind what was committed, as the next transaction must be.
+    assembler.apply(&insert(6, 0, 2), &mut batch).unwrap();
+    let Some(Item::Begin(begun)) = batch.items.iter().rev().nth(1) else {
+        panic!("{:?}", shown(&batch));
+    };
+    assert!(before < begun.position);
 }
 
 #[test]

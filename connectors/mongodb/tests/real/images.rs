@@ -6,6 +6,7 @@ use rowbridge_api::Start;
 use rowbridge_testbed::Mongo;
 
 use crate::follower::{Follower, needs, settings};
+use crate::generated::Dice;
 
 /// Columns whose values are JSON, so that any document can be compared.
 const COLUMNS: [(&str, &str); 4] = [("_id", "int4"), ("a", "json"), ("b", "json"), ("c", "json")];
@@ -143,17 +144,8 @@ async fn every_kind_of_update_gives_the_servers_image() {
     bed.follower.stop().await;
 }
 
-/// A generator of documents and updates: no dependency, the same on every run.
-struct Dice(u64);
-
+/// Few names and short values: updates meet what is there.
 impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % sides
-    }
-
     fn name(&mut self) -> String {
         ["a", "b", "c", "0", "1"][usize::try_from(self.roll(5)).unwrap()].to_owned()
     }
@@ -164,11 +156,11 @@ impl Dice {
             1 => Bson::String("text".to_owned()),
             2 => Bson::Null,
             3 => Bson::Array((0..self.roll(4)).map(|_| self.value(depth - 1)).collect()),
-            _ => Bson::Document(self.document(depth - 1)),
+            _ => Bson::Document(self.fields(depth - 1)),
         }
     }
 
-    fn document(&mut self, depth: u32) -> Document {
+    fn fields(&mut self, depth: u32) -> Document {
         (0..self.roll(4))
             .map(|_| (self.name(), self.value(depth)))
             .collect()

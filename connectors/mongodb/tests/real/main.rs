@@ -4,6 +4,9 @@
 
 mod conformance;
 mod follower;
+mod generated;
 mod images;
+mod logins;
 mod oplog;
 mod states;
+mod values;

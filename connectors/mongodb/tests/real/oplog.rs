@@ -9,7 +9,7 @@ use rowbridge_mongodb::{MongoConfig, MongoSource};
 use rowbridge_testbed::Mongo;
 
 use crate::follower::{Follower, needs, settings};
-use crate::states::{in_the_shell, roll_the_oplog};
+use crate::states::in_the_shell;
 
 const ID: [(&str, &str); 1] = [("_id", "int4")];
 
@@ -34,13 +34,7 @@ async fn window_told(config: MongoConfig, needs: TableNeeds) -> Option<u64> {
 
 #[tokio::test]
 async fn a_full_oplog_that_reaches_back_for_less_than_a_day_is_found_with_its_command() {
-    let mongo = Mongo::builder()
-        .oplog_mb(1)
-        .option("syncdelay", "1")
-        .parameter("minSnapshotHistoryWindowInSeconds", "0")
-        .start()
-        .await
-        .unwrap();
+    let mongo = Mongo::builder().short_oplog().start().await.unwrap();
     let client = Client::with_uri_str(mongo.url()).await.unwrap();
     let name = mongo.database("short");
     let items = client.database(&name).collection::<Document>("items");
@@ -51,7 +45,7 @@ async fn a_full_oplog_that_reaches_back_for_less_than_a_day_is_found_with_its_co
     // Young, but with room.
     assert_eq!(findings(&config, &need).await, []);
 
-    roll_the_oplog(&client, &name).await;
+    mongo.roll_oplog().await.unwrap();
     let found = findings(&config, &need).await;
     let [finding] = found.as_slice() else {
         panic!("{found:?}");

@@ -81,16 +81,14 @@ async fn a_mapping_without_a_table_can_be_resumed_although_the_last_event_is_no_
         .await
         .unwrap();
     follower.change().await;
-    database
-        .collection("kept")
-        .insert_one(doc! { "_id": 2 })
-        .await
-        .unwrap();
+    let kept = database.collection("kept");
+    kept.insert_one(doc! { "_id": 2 }).await.unwrap();
     let position = follower.commit().await;
     let recorded = follower.identity.clone();
     follower.stop().await;
     let resume = Start::Resume { position, recorded };
-    let mut narrowed = Follower::start(settings(&mongo.url()), resume, both[..1].to_vec()).await;
+    let mut narrowed =
+        Follower::start(settings(&mongo.url()), resume.clone(), both[..1].to_vec()).await;
     assert_eq!(narrowed.change().await, "insert -> _id=2");
     narrowed.stop().await;
 }
@@ -137,37 +135,9 @@ async fn another_deployments_position_is_refused() {
     refused(follower.ended().await, State::WrongSource);
 }
 
-/// Writes until the oplog no longer has what it had.
-pub(crate) async fn roll_the_oplog(client: &Client, database: &str) {
-    let oplog = client.database("local").collection::<Document>("oplog.rs");
-    let filler = client.database(database).collection::<Document>("filler");
-    let oldest = || async {
-        oplog
-            .find_one(doc! {})
-            .await
-            .unwrap()
-            .unwrap()
-            .get_timestamp("ts")
-            .unwrap()
-    };
-    let first = oldest().await;
-    let large = doc! { "text": "x".repeat(20_000) };
-    let started = std::time::Instant::now();
-    while oldest().await == first {
-        assert!(started.elapsed().as_secs() < 120, "the oplog never rolled");
-        filler.insert_many(vec![large.clone(); 50]).await.unwrap();
-    }
-}
-
 #[tokio::test]
 async fn a_history_that_is_gone_is_said_with_from_when_to_when() {
-    let mongo = Mongo::builder()
-        .oplog_mb(1)
-        .option("syncdelay", "1")
-        .parameter("minSnapshotHistoryWindowInSeconds", "0")
-        .start()
-        .await
-        .unwrap();
+    let mongo = Mongo::builder().short_oplog().start().await.unwrap();
     let client = Client::with_uri_str(mongo.url()).await.unwrap();
     let name = mongo.database("history");
     let tables = vec![needs(&name, "items", &ID)];
@@ -182,7 +152,7 @@ async fn a_history_that_is_gone_is_said_with_from_when_to_when() {
     let position = follower.commit().await;
     let recorded = follower.identity.clone();
     follower.stop().await;
-    roll_the_oplog(&client, &name).await;
+    mongo.roll_oplog().await.unwrap();
     for lost in [
         position.clone(),
         rowbridge_api::Position::new(position.order()),

@@ -78,6 +78,14 @@ impl MongoBuilder {
         self.option("oplogSize", &size.to_string())
     }
 
+    /// An oplog that [`Mongo::roll_oplog`] rolls within seconds.
+    #[must_use]
+    pub fn short_oplog(self) -> Self {
+        self.oplog_mb(1)
+            .option("syncdelay", "1")
+            .parameter("minSnapshotHistoryWindowInSeconds", "0")
+    }
+
     /// Lets in only users with a password, at first [`Mongo::ADMIN`].
     #[must_use]
     pub fn auth(mut self) -> Self {
