@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 use std::process::{Child, Command};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -26,6 +28,7 @@ pub(crate) struct Stage {
     kafka: Kafka,
     producer: BaseProducer,
     partitions: i32,
+    deaths: Arc<AtomicUsize>,
 }
 
 /// What becomes of what is published.
@@ -54,6 +57,7 @@ impl Stage {
             kafka,
             producer,
             partitions,
+            deaths: Arc::default(),
         })
     }
 
@@ -87,18 +91,17 @@ impl Stage {
         instance: &str,
         delay: Duration,
     ) -> Result<Service> {
-        let program = built()?;
-        let child = Command::new(&program)
+        let mut command = Command::new(built()?);
+        command
             .args([group, &self.kafka.brokers(), downstream])
-            .args([
-                "--instance",
-                instance,
-                "--delay-ms",
-                &delay.as_millis().to_string(),
-            ])
-            .spawn();
-        let child = child.with_context(|| format!("starting {}", program.display()))?;
-        Ok(Service(child))
+            .args(["--instance", instance])
+            .args(["--delay-ms", &delay.as_millis().to_string()]);
+        Service::supervised(command, Arc::clone(&self.deaths))
+    }
+
+    /// How many instances were killed, or ended by themselves.
+    pub(crate) fn deaths(&self) -> usize {
+        self.deaths.load(Ordering::Relaxed)
     }
 
     pub(crate) fn read(&self, topic: &str) -> Result<Vec<Event>> {
@@ -162,23 +165,54 @@ fn built() -> Result<PathBuf> {
     Ok(program)
 }
 
-/// An instance, which ends with the test.
-pub(crate) struct Service(Child);
+/// An instance, which ends with the test. One that ends by itself, as it does on any error of Kafka, is started again.
+pub(crate) struct Service {
+    /// Nothing once it was killed.
+    child: Arc<Mutex<Option<Child>>>,
+    deaths: Arc<AtomicUsize>,
+}
 
 impl Service {
-    /// SIGKILL, of an instance that still runs.
+    fn supervised(mut command: Command, deaths: Arc<AtomicUsize>) -> Result<Self> {
+        let child = Arc::new(Mutex::new(Some(command.spawn()?)));
+        let (watched, counted) = (Arc::clone(&child), Arc::clone(&deaths));
+        // Whether it was not killed.
+        let mut look = move || {
+            let mut child = locked(&watched);
+            if let Some(running) = child.as_mut()
+                && running.try_wait().is_ok_and(|ended| ended.is_some())
+            {
+                counted.fetch_add(1, Ordering::Relaxed);
+                *running = command.spawn().expect("it was started before");
+            }
+            child.is_some()
+        };
+        thread::spawn(move || {
+            while look() {
+                thread::sleep(PAUSE);
+            }
+        });
+        Ok(Self { child, deaths })
+    }
+
+    /// SIGKILL; it is not started again.
     pub(crate) fn kill9(&mut self) -> Result<()> {
-        ensure!(self.0.try_wait()?.is_none(), "the service ended by itself");
-        self.0.kill()?;
-        self.0.wait()?;
+        if let Some(mut child) = locked(&self.child).take() {
+            self.deaths.fetch_add(1, Ordering::Relaxed);
+            child.kill()?;
+            child.wait()?;
+        }
         Ok(())
     }
+}
+
+fn locked(child: &Mutex<Option<Child>>) -> MutexGuard<'_, Option<Child>> {
+    child.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Drop for Service {
     fn drop(&mut self) {
         // It may have ended.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.kill9();
     }
 }
