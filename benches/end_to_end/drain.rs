@@ -14,6 +14,8 @@ use crate::tally::{self, Tally, Watch};
 
 const REPEATS: usize = 3;
 const DEADLINE: Duration = Duration::from_secs(600);
+/// The broker writes the markers of a transaction, which let readers see it, after it has answered the commit.
+const SETTLES_WITHIN: Duration = Duration::from_secs(2);
 
 /// One drain by Rowbridge.
 struct Drained {
@@ -87,7 +89,11 @@ async fn drain(
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let (cpu_s, rss_mib) = (cpu_seconds(process.pid()?)?, rss_peak_mib(process.pid()?)?);
-    watch.sample(started.elapsed())?;
+    let drained = Instant::now();
+    while drained.elapsed() < SETTLES_WITHIN {
+        watch.sample(started.elapsed())?;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     process.stop().await?;
     Ok(Drained {
         tally: tally::count(servers, pipeline, backlog, &watch)?,
