@@ -105,6 +105,18 @@ impl Process {
         Ok(())
     }
 
+    /// Returns when it has found its committed position, before it reads anything.
+    pub(crate) async fn goes_on(&self) -> Result<()> {
+        let started = Instant::now();
+        while !self.log().contains("going on from the committed position") {
+            if started.elapsed() > DEADLINE {
+                bail!("rowbridge did not go on:\n{}", self.log());
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        Ok(())
+    }
+
     /// The committed position, once there is one.
     pub(crate) async fn position(&self) -> Option<Position> {
         let (_, metrics) = http::get(&self.http, "/metrics").await.ok()?;

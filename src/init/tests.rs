@@ -124,6 +124,7 @@ fn stays() -> Survey {
         columns: vec![
             column("_id", "objectid"),
             SurveyedColumn {
+                ty: Type::parse("string"),
                 length: Length::LeftOut,
                 ..coded(
                     "bookingStatus",
