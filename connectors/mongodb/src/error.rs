@@ -70,10 +70,9 @@ pub(crate) fn failed(doing: &str, error: Error) -> SourceError {
             Some((problem, hint)) => {
                 SourceError::refused(State::Invalid, format!("{doing}: {problem}: {said}"), hint)
             }
-            None => SourceError::transient_from(
-                format!("{doing}{}", admission::perhaps(&said)),
-                error,
-            ),
+            None => {
+                SourceError::transient_from(format!("{doing}{}", admission::perhaps(&said)), error)
+            }
         },
     }
 }
