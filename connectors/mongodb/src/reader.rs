@@ -67,7 +67,7 @@ async fn read(
     permits: usize,
 ) {
     let budget = Arc::new(Semaphore::new(permits));
-    while stream.is_alive() {
+    loop {
         let fetched = match stream.next_if_any().await {
             Ok(Some(document)) => {
                 let wanted = document
@@ -84,6 +84,8 @@ async fn read(
                     _bytes: bytes,
                 }
             }
+            // What the server sent before it closed the stream has been read by now.
+            Ok(None) if !stream.is_alive() => break,
             Ok(None) => match stream
                 .resume_token()
                 .map(|token| token::position_of(&token))
