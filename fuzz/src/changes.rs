@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rowbridge::event::EncodedBatch;
 use rowbridge::event_json::EventJson;
 use rowbridge::mapping::Mapping;
-use rowbridge::mapping::change_document::ChangeDocument;
+use rowbridge::mapping::change_document::{ChangeDocument, Protection};
 use rowbridge::mapping::change_json::{ChangeReader, Replay, Tables};
 use rowbridge_api::{Batch, Cell, Change, Item, Row, Shape, Transaction};
 use serde_json::Value;
@@ -101,6 +101,7 @@ fn write_and_read(tables: &Arc<Tables>, batch: &Batch, tx: &Transaction, change:
         tx,
         change,
         identity: &pack::identity(),
+        protection: Protection::NONE,
     };
     document.write(&mut line);
     let line = String::from_utf8(line).expect("a document is text");

@@ -22,8 +22,8 @@ use anyhow::Context as _;
 use rowbridge_api::{Batch, Identity};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::REFUSED;
 use super::args::DryRunArgs;
+use super::{REFUSED, hash_key};
 use crate::config::Config;
 use crate::mapping::change_json::{ChangeReader, Tables};
 use crate::mapping::{Mapping, Pack, Stamp};
@@ -54,6 +54,7 @@ pub(super) async fn run(config: Option<&Path>, args: &DryRunArgs) -> anyhow::Res
     let Some(mapping) = compile(&pack)? else {
         return Ok(ExitCode::from(REFUSED));
     };
+    let mapping = Arc::new(hash_key::keyed_by(mapping, config)?.for_protected_input());
     let (name, input): (_, Box<dyn BufRead + Send>) = match &args.capture {
         Some(path) => {
             let file =
@@ -92,9 +93,9 @@ async fn live(_config: Option<&Path>, _args: &DryRunArgs) -> anyhow::Result<Exit
 }
 
 /// Compiles a pack; `None` once what is wrong with it is on standard error.
-fn compile(pack: &Pack) -> io::Result<Option<Arc<Mapping>>> {
+fn compile(pack: &Pack) -> io::Result<Option<Mapping>> {
     match Mapping::compile(pack) {
-        Ok((mapping, _)) => Ok(Some(Arc::new(mapping))),
+        Ok((mapping, _)) => Ok(Some(mapping)),
         Err(diagnostics) => {
             let look = Look::of(&io::stderr());
             writeln!(io::stderr(), "{}", diagnostics.render(look))?;

@@ -9,6 +9,7 @@ mod crash;
 #[cfg(all(feature = "postgres", feature = "mongodb", feature = "kafka"))]
 mod drop;
 mod dry_run;
+mod hash_key;
 mod health;
 #[cfg(all(feature = "postgres", feature = "mongodb", feature = "kafka"))]
 mod init;

@@ -12,7 +12,7 @@ use anyhow::Result;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::{FAILED, peers, source};
+use super::{FAILED, hash_key, peers, source};
 use crate::config::{Config, SinkConfig};
 use crate::health::Health;
 use crate::http::Server;
@@ -60,7 +60,7 @@ fn compile(config: &Config) -> Result<Mapping> {
     if !warnings.is_empty() {
         tracing::warn!("{}", warnings.render(Look::PLAIN));
     }
-    Ok(mapping)
+    hash_key::keyed(mapping, Some(&config.privacy))
 }
 
 /// The pipeline with its probes, until a signal.

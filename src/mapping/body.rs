@@ -9,6 +9,7 @@ use super::expression::path::Place;
 use super::expression::template::{Part, Template};
 use super::fault::Fault;
 use super::judge::{json_number, order};
+use super::privacy::Form;
 use super::rule::{Conversion, Field, FieldValue, Otherwise};
 
 impl<'a> Context<'a> {
@@ -97,6 +98,13 @@ impl<'a> Context<'a> {
                 quote_since(start, out);
             }
             FieldValue::Object(fields) => self.write_object(fields, out)?,
+            FieldValue::Protected { value, class } => {
+                let start = out.len();
+                if self.write_value(value, out)? == Written::Nothing {
+                    return Ok(Written::Nothing);
+                }
+                self.protect_json_since(*class, start, out)?;
+            }
         }
         Ok(Written::Value)
     }
@@ -118,6 +126,20 @@ impl<'a> Context<'a> {
                 }
                 Some(_) => {}
             }
+        }
+        if let Place::Shielded(shielded) = place {
+            return match convert {
+                // Of the conversions, the compiler lets this one and `json` stand.
+                Some(Conversion::String) => {
+                    let start = out.len();
+                    let written = self.write_shielded(shielded, Form::Text, out)?;
+                    if written == Written::Value {
+                        quote_since(start, out);
+                    }
+                    Ok(written)
+                }
+                _ => self.write_shielded(shielded, Form::Json, out),
+            };
         }
         let found = self.read(place)?;
         match (&found, convert) {

@@ -2,13 +2,17 @@
 //!
 //! A cell that is unavailable is left out and listed under `unavailable`; one that is not a value of its
 //! type is left out and kept under `invalid` as base64 of the source's bytes, so that nothing is lost and
-//! nothing is made up.
+//! nothing is made up. What the mapping protects is written protected and listed under `protected`, and what does not
+//! leave is not there.
 
 use std::io::Write as _;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rowbridge_api::{Batch, Cell, Change, Identity, Row, Shape, Transaction, Value};
+
+use super::privacy::{Form, HashKey, Shield};
+use super::rule::Table;
 
 /// What a change document is written from.
 #[derive(Clone, Copy, Debug)]
@@ -20,6 +24,29 @@ pub struct ChangeDocument<'a> {
     pub tx: &'a Transaction,
     pub change: &'a Change,
     pub identity: &'a Identity,
+    pub protection: Protection<'a>,
+}
+
+/// What of a change leaves, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct Protection<'a>(Option<(&'a Table, Option<&'a HashKey>)>);
+
+impl<'a> Protection<'a> {
+    /// Everything leaves as it is.
+    pub const NONE: Self = Self(None);
+
+    /// As the mapping's table says.
+    pub(super) const fn of(table: &'a Table, key: Option<&'a HashKey>) -> Self {
+        Self(Some((table, key)))
+    }
+
+    /// What protects a column, and the key for it; `None` if it is left out.
+    fn of_column(self, column: &str) -> Option<(Shield, Option<&'a HashKey>)> {
+        match self.0 {
+            None => Some((Shield::default(), None)),
+            Some((table, key)) => Some((table.privacy.shown(table.slot(column))?, key)),
+        }
+    }
 }
 
 /// Whether the images are written.
@@ -34,6 +61,8 @@ pub enum Rows {
 #[derive(Default)]
 struct Missing<'a> {
     unavailable: Vec<String>,
+    /// Written as something else than the source sent.
+    protected: Vec<String>,
     invalid: Vec<(String, &'a [u8])>,
 }
 
@@ -56,7 +85,7 @@ impl<'a> ChangeDocument<'a> {
         );
         let mut missing = Missing::default();
         if let Some(row) = after.or(before) {
-            self.write_key(row, out);
+            self.write_key(row, out, &mut missing);
         }
         if rows == Rows::With {
             if let Some(row) = before {
@@ -71,7 +100,7 @@ impl<'a> ChangeDocument<'a> {
     }
 
     /// The parts of the key that are there, of the current image or else the old one.
-    fn write_key(&self, row: Row<'a>, out: &mut Vec<u8>) {
+    fn write_key(&self, row: Row<'a>, out: &mut Vec<u8>, missing: &mut Missing<'a>) {
         out.extend_from_slice(b",\"key\":{");
         let mut first = true;
         for (index, column) in self
@@ -84,10 +113,19 @@ impl<'a> ChangeDocument<'a> {
             let Cell::Value(raw) = row.cell(index) else {
                 continue;
             };
-            let before = out.len();
+            let Some((shield, key)) = self.protection.of_column(&column.name) else {
+                continue;
+            };
+            let (before, was_first) = (out.len(), first);
             write_name(&column.name, &mut first, out);
-            if column.ty.write_json(raw, out).is_err() {
+            if shield
+                .write_cell(&column.ty, raw, Form::Json, key, out)
+                .is_err()
+            {
                 out.truncate(before);
+                first = was_first;
+            } else if !shield.is_empty() {
+                missing.protected.push(format!("key.{}", column.name));
             }
         }
         out.push(b'}');
@@ -100,6 +138,9 @@ impl<'a> ChangeDocument<'a> {
         let mut first = true;
         for (index, column) in self.shape.columns.iter().enumerate() {
             let (start, was_first) = (out.len(), first);
+            let Some((shield, key)) = self.protection.of_column(&column.name) else {
+                continue;
+            };
             match row.cell(index) {
                 Cell::Unavailable => missing.unavailable.push(format!("{side}.{}", column.name)),
                 Cell::Null => {
@@ -109,14 +150,28 @@ impl<'a> ChangeDocument<'a> {
                 Cell::Value(raw) => {
                     write_name(&column.name, &mut first, out);
                     let value = out.len();
-                    if column.ty.write_json(raw, out).is_ok() {
-                        keep_on_one_line(&mut out[value..]);
-                    } else {
+                    let written = shield.write_cell(&column.ty, raw, Form::Json, key, out);
+                    let name = format!("{side}.{}", column.name);
+                    let cut = |out: &mut Vec<u8>, first: &mut bool| {
                         out.truncate(start);
-                        first = was_first;
-                        missing
-                            .invalid
-                            .push((format!("{side}.{}", column.name), raw));
+                        *first = was_first;
+                    };
+                    match (written, shield.is_empty()) {
+                        (Ok(()), _) => {
+                            keep_on_one_line(&mut out[value..]);
+                            if !shield.is_empty() {
+                                missing.protected.push(name);
+                            }
+                        }
+                        (Err(_), true) => {
+                            cut(out, &mut first);
+                            missing.invalid.push((name, raw));
+                        }
+                        // The source's bytes would leave in the clear.
+                        (Err(_), false) => {
+                            cut(out, &mut first);
+                            missing.unavailable.push(name);
+                        }
                     }
                 }
             }
@@ -145,6 +200,10 @@ impl Missing<'_> {
         if !self.unavailable.is_empty() {
             out.extend_from_slice(b",\"unavailable\":");
             write_json(&self.unavailable, out);
+        }
+        if !self.protected.is_empty() {
+            out.extend_from_slice(b",\"protected\":");
+            write_json(&self.protected, out);
         }
         if !self.invalid.is_empty() {
             out.extend_from_slice(b",\"invalid\":{");

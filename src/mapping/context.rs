@@ -1,5 +1,6 @@
 //! One change as the rules read it: places to cells, decoded only when read.
 
+use jsonpath_rust::parser::model::JpQuery;
 use jsonpath_rust::query::js_path_process;
 use rowbridge_api::{Cell, Change, Op, Row, Transaction, Type, Value, ValueError};
 
@@ -7,6 +8,7 @@ use super::Stamp;
 use super::bind::Bound;
 use super::expression::path::{CellPath, Fact, Inner, Place, Step};
 use super::fault::Fault;
+use super::privacy::{Form, HashKey};
 use super::rule::{RowImage, Side, Table};
 
 /// A change, its images and what it is read with.
@@ -17,6 +19,8 @@ pub(super) struct Context<'a> {
     pub(super) change: &'a Change,
     pub(super) tx: &'a Transaction,
     pub(super) stamp: &'a Stamp,
+    /// Hashes what the mapping hashes.
+    pub(super) key: Option<&'a HashKey>,
     pub(super) before: Option<Row<'a>>,
     pub(super) after: Option<Row<'a>>,
     /// Which image `$.row` is.
@@ -106,6 +110,17 @@ impl<'a> Context<'a> {
     pub(super) fn read(&self, place: &Place) -> Result<Found<'a>, Fault> {
         match place {
             Place::Cell(path) => self.cell(path.side, path.slot, &path.inner),
+            Place::Shielded(shielded) => {
+                let mut json = Vec::new();
+                Ok(
+                    match self.write_shielded(shielded, Form::Json, &mut json)? {
+                        Written::Nothing => Found::Nothing,
+                        Written::Value => {
+                            serde_json::from_slice(&json).map_or(Found::Nothing, found_json)
+                        }
+                    },
+                )
+            }
             Place::Fact(fact) => Ok(self.fact(*fact)),
             // The compiler lets an image stand only where its existence is asked for.
             Place::Image(_) => Ok(Found::Nothing),
@@ -150,14 +165,22 @@ impl<'a> Context<'a> {
             }
             (Cell::Value(raw), Inner::Query(query)) => {
                 let document = self.document(ty, raw, side, slot)?;
-                let nodes = js_path_process(query, &document).map_err(|_| {
-                    Fault::new(format!("{} cannot be queried", self.name(side, slot)))
-                })?;
-                Ok(Found::Json(
-                    nodes.into_iter().map(|node| node.val().clone()).collect(),
-                ))
+                Ok(Found::Json(self.query(query, &document, side, slot)?))
             }
         }
+    }
+
+    /// All nodes of a document that a query gives, as an array.
+    pub(super) fn query(
+        &self,
+        query: &JpQuery,
+        document: &serde_json::Value,
+        side: Side,
+        slot: u16,
+    ) -> Result<serde_json::Value, Fault> {
+        let nodes = js_path_process(query, document)
+            .map_err(|_| Fault::new(format!("{} cannot be queried", self.name(side, slot))))?;
+        Ok(nodes.into_iter().map(|node| node.val().clone()).collect())
     }
 
     /// A document or array cell as JSON.
@@ -208,6 +231,7 @@ impl<'a> Context<'a> {
     pub(super) fn name_of(&self, place: &Place) -> String {
         match place {
             Place::Cell(CellPath { side, slot, .. }) => self.name(*side, *slot),
+            Place::Shielded(shielded) => self.name(shielded.cell.side, shielded.cell.slot),
             Place::Image(Side::Before) => "before".to_owned(),
             Place::Image(_) => "after".to_owned(),
             Place::Fact(fact) => match fact {
@@ -230,6 +254,9 @@ impl<'a> Context<'a> {
     pub(super) fn write_text(&self, place: &Place, out: &mut Vec<u8>) -> Result<Written, Fault> {
         if let Some(Plain::Cell(ty, raw)) = self.plain_cell(place) {
             return self.written(place, ty.write_text(raw, out));
+        }
+        if let Place::Shielded(shielded) = place {
+            return self.write_shielded(shielded, Form::Text, out);
         }
         match self.read(place)? {
             Found::Nothing | Found::Null => return Ok(Written::Nothing),
@@ -265,7 +292,7 @@ pub(super) fn write_json(json: &serde_json::Value, out: &mut Vec<u8>) {
     serde_json::to_writer(out, json).expect("writing JSON to memory cannot fail");
 }
 
-fn step_into(document: serde_json::Value, steps: &[Step]) -> Option<serde_json::Value> {
+pub(super) fn step_into(document: serde_json::Value, steps: &[Step]) -> Option<serde_json::Value> {
     let mut node = document;
     for step in steps {
         node = match (step, node) {

@@ -281,6 +281,7 @@ pub(super) fn context<'a>(
         change,
         tx,
         stamp,
+        key: mapping.hash_key.as_ref(),
         before: batch.before(change),
         after: batch.after(change),
         row: Side::After,

@@ -127,6 +127,7 @@ impl<'a> Context<'a> {
         match place {
             Place::Image(side) => Ok(self.image(*side).is_some()),
             Place::Fact(_) => Ok(true),
+            Place::Shielded(shielded) => self.exists(&Place::Cell(shielded.cell.clone())),
             Place::Cell(path) => match path.inner {
                 Inner::Whole => Ok(self.image(path.side).is_some()),
                 Inner::Steps(_) => Ok(!matches!(self.read(place)?, Found::Nothing)),
@@ -208,7 +209,7 @@ const fn nodes(place: &Place) -> Nodes {
             Inner::Query(_) => Nodes::Many,
             Inner::Whole | Inner::Steps(_) => Nodes::One,
         },
-        Place::Image(_) | Place::Fact(_) => Nodes::One,
+        Place::Image(_) | Place::Fact(_) | Place::Shielded(_) => Nodes::One,
     }
 }
 

@@ -10,6 +10,7 @@ use super::expression::path::Place;
 use super::expression::template::Template;
 use super::file::event::Quantifier;
 use super::lifecycle::{Lifecycle, Transition};
+use super::privacy::{Class, TablePrivacy};
 use super::schema::ColumnDecl;
 use crate::event::{HeaderId, TopicId};
 
@@ -39,9 +40,12 @@ pub(super) struct Table {
     pub(super) columns: Vec<ColumnDecl>,
     /// Slots of the key's parts.
     pub(super) key: Vec<u16>,
+    /// The key's parts as they leave.
+    pub(super) key_places: Box<[Place]>,
     /// Places that some rule's `changed` watches.
     pub(super) watched: Vec<ColumnPath>,
     pub(super) lifecycles: Vec<Lifecycle>,
+    pub(super) privacy: TablePrivacy,
 }
 
 impl Table {
@@ -123,6 +127,8 @@ pub(super) enum Key {
 pub(super) struct OwnHeader {
     pub(super) id: HeaderId,
     pub(super) value: HeaderValue,
+    /// Protects all of a template's text.
+    pub(super) class: Option<Class>,
 }
 
 #[derive(Debug)]
@@ -176,6 +182,11 @@ pub(super) enum FieldValue {
     },
     Template(Template),
     Object(Box<[Field]>),
+    /// What the event itself protects, where it is not the value of one place.
+    Protected {
+        value: Box<FieldValue>,
+        class: Class,
+    },
 }
 
 /// What a map gives for a value that it does not list.

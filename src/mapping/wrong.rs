@@ -103,13 +103,48 @@ wrong_events! {
     not_yet_each: "each = \"$.after.tags\"",
     not_yet_reverts: "reverts = \"E\"",
     not_yet_transaction: "[event.transaction]\nby = \"pnr\"",
-    not_yet_field_privacy: "[event.data]\nemail = { path = \"$.row.pnr\", privacy = \"hash\" }",
     warning_before_on_inserts: "when = \"$.before.status != 'A'\"",
     warning_existence_of_a_column: "when = \"$.row.seat_no\"",
     warning_constant_key: "key = \"all\"",
 }
 
+/// A class for one column, before an event that is right but for what follows.
+fn classed(column: &str, class: &str, rest: &str) -> String {
+    format!("{HEAD}[privacy]\ncolumns = {{ \"{column}\" = \"{class}\" }}\n{EVENT}{rest}")
+}
+
+const EVERY_WAY_OUT: &str = r#"key = "{flight_no}/{pnr}"
+subject = "{$.row.pnr}"
+correlation = "{pnr}"
+headers = { pnr = "$.row.pnr" }
+[event.data]
+plain = "$.row.pnr"
+first = { coalesce = ["$.row.seat_no", "$.before.pnr"] }
+text = { template = "{seat_no} {pnr}" }
+kind = { map = "$.row.pnr", with = { A = "a" } }
+nested = { object = { pnr = "$.row.pnr" } }
+"#;
+
 wrong_files! {
+    a_dropped_column_that_leaves: classed("segment.pnr", "drop", EVERY_WAY_OUT),
+    a_dropped_place_in_a_document: classed("segment.attrs.passport", "drop", "[event.data]\nno = \"$.row.attrs.passport.number\"\nall = \"$.row.attrs\""),
+    a_dropped_key_of_the_table: classed("segment.id", "drop", ""),
+    a_protected_value_converted: classed("segment.fare", "hash", "[event.data]\nfare = { path = \"$.row.fare\", as = \"number\" }"),
+    a_protected_value_mapped: classed("segment.status", "mask", "[event.data]\nopen = { map = \"$.row.status\", with = { OPEN = true }, else = false }"),
+    a_delta_of_protected_values: classed("segment.fare", "truncate(1)", "on = \"update\"\n[event.data]\nfare = { delta = \"fare\" }"),
+    a_protected_time: classed("segment.updated_at", "hash", "time = \"$.row.updated_at\""),
+    a_looser_class_of_an_event: classed("segment.pnr", "hash", "[event.data]\npnr = { path = \"$.row.pnr\", privacy = \"mask\" }"),
+    a_class_on_a_constant: classed("segment.pnr", "hash", "[event.data]\na = { template = \"x\", privacy = \"mask\" }\nb = { const = 1, privacy = \"mask\" }\nc = { path = \"$.op\", privacy = \"hash\" }"),
+    a_class_of_an_unknown_table: classed("segmnt.pnr", "hash", ""),
+    a_class_of_an_unknown_column: classed("segment.prn", "hash", ""),
+    a_class_of_no_column: classed("pnr", "hash", ""),
+    a_class_inside_text: classed("segment.pnr.first", "hash", ""),
+    a_class_of_one_element: classed("segment.tags.0", "hash", ""),
+    a_class_of_an_unknown_field: classed("segment.address.ctiy", "hash", ""),
+    an_unknown_class: classed("segment.pnr", "hashed", ""),
+    a_truncation_to_nothing: classed("segment.pnr", "truncate(0)", ""),
+    unknown_privacy_default: format!("{HEAD}[privacy]\ndefault = \"denied\"\ncolumn = {{}}\n"),
+    warning_masked_key: classed("segment.pnr", "mask", "key = \"{pnr}\""),
     toml_syntax: format!("{HEAD}[[event]\ntype = \"E\""),
     unknown_table: format!("{HEAD}{}", EVENT.replace("\"segment\"", "\"segmnt\"")),
     unknown_topic: format!("{HEAD}{}", EVENT.replace("\"inventory\"", "\"travel.inventory\"")),
@@ -120,7 +155,6 @@ wrong_files! {
     two_names_for_one_table: HEAD.replace("[topics.", "other = \"public.segments\"\n[topics."),
     a_table_without_schema: HEAD.replace("segment = ", "segmant = "),
     a_bad_retention: format!("{HEAD}retention = \"7 days\"\ncleanup = \"compacted\""),
-    not_yet_privacy: format!("{HEAD}[privacy]\ndefault = \"deny\""),
     not_yet_index: HEAD.replace("\"public.segments\"", "{ name = \"public.segments\", index = [[\"pnr\"]] }"),
     defaults_of_no_table: format!("{HEAD}[defaults.segmant]\nkey = \"{{pnr}}\""),
 }

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rowbridge_api::{
@@ -13,7 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::super::args::DryRunArgs;
-use super::super::{REFUSED, load, source};
+use super::super::{REFUSED, hash_key, load, source};
 use super::session::{Flow, Session};
 use super::{compile, ended};
 use crate::mapping::Stamp;
@@ -30,6 +31,7 @@ pub(super) async fn run(config: Option<&Path>, args: &DryRunArgs) -> anyhow::Res
     let Some(mapping) = compile(&pack::read(&config.mapping, config.params.clone())?)? else {
         return Ok(ExitCode::from(REFUSED));
     };
+    let mapping = Arc::new(hash_key::keyed(mapping, Some(&config.privacy))?);
     let publication = if args.create_publication {
         PreviewPublication::Temporary
     } else {

@@ -13,6 +13,7 @@ use crate::event::{EVENT_HEADERS, HeaderId, TopicId};
 use crate::mapping::Topic;
 use crate::mapping::diagnostic::{Diagnostic, Report, line_and_column, one_of};
 use crate::mapping::expression::column::{self, ColumnPath};
+use crate::mapping::expression::leaving::{in_the_clear, leaving};
 use crate::mapping::expression::path::{Place, PlaceType};
 use crate::mapping::expression::template;
 use crate::mapping::expression::{Reads, Scope, condition};
@@ -20,6 +21,7 @@ use crate::mapping::file::MappingFile;
 use crate::mapping::file::event::{ChangedDecl, CheckDecl, Clauses, EventDecl};
 use crate::mapping::file::reader::Text;
 use crate::mapping::file::value::{FieldDecl, From};
+use crate::mapping::privacy::Class;
 use crate::mapping::rule::{
     Body, Changed, Check, Guard, HeaderValue, OwnHeader, RowImage, Rule, Side,
 };
@@ -356,9 +358,21 @@ impl<'a> EventCompiler<'a> {
             );
             return None;
         }
+        let own = field.value.privacy.as_ref();
+        if own.is_some_and(|own| own.class == Class::Drop) {
+            return None;
+        }
+        let mut class = None;
         let value = match &field.value.from {
-            From::Path(text) => HeaderValue::Place(value::single(scope, text)?),
-            From::Template(text) => HeaderValue::Template(template::compile(scope, text)?),
+            From::Path(text) => {
+                let place = leaving(scope, value::single(scope, text)?, text.at, own)?;
+                HeaderValue::Place(place)
+            }
+            From::Template(text) => {
+                let template = template::compile(scope, text)?;
+                class = value::protected(scope, own, template.places())?;
+                HeaderValue::Template(template)
+            }
             From::Const(literal) => {
                 let json: serde_json::Value = serde_json::from_str(&literal.json).ok()?;
                 let text = json
@@ -381,7 +395,7 @@ impl<'a> EventCompiler<'a> {
             names.len() - 1
         });
         let id = HeaderId(u16::try_from(number).ok()?);
-        Some(OwnHeader { id, value })
+        Some(OwnHeader { id, value, class })
     }
 }
 
@@ -428,6 +442,8 @@ fn time(scope: &Scope<'_>, text: &Text) -> Option<Place> {
         );
         return None;
     }
+    let hint = "leave `time` out for the commit time";
+    in_the_clear(scope, &place, text.at, "the event's time", hint)?;
     Some(place)
 }
 

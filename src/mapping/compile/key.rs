@@ -2,11 +2,14 @@
 
 use rowbridge_api::Op;
 
+use super::privacy;
 use crate::mapping::diagnostic::{At, Diagnostic};
 use crate::mapping::expression::Scope;
+use crate::mapping::expression::path::Place;
 use crate::mapping::expression::template;
 use crate::mapping::file::event::{Clauses, EventDecl};
 use crate::mapping::file::reader::{Flag, Text};
+use crate::mapping::privacy::Class;
 use crate::mapping::rule::{Key, Side};
 use crate::mapping::{Cleanup, Topic};
 
@@ -76,6 +79,15 @@ fn of_row(scope: &Scope<'_>, text: &Text) -> Option<Key> {
                 .hint("key = \"{id}\""),
         );
     }
+    for place in template.places() {
+        if let Place::Shielded(shielded) = place
+            && let Some(class @ (Class::Mask | Class::Truncate(_))) = shielded.shield.whole
+        {
+            let column = &scope.table.columns[usize::from(shielded.cell.slot)].name;
+            let name = format!("{}.{column}", scope.table.short);
+            scope.error(privacy::blurred_key(text.at, &name, class));
+        }
+    }
     Some(Key::Template(template))
 }
 
@@ -93,6 +105,7 @@ fn of_table(scope: &Scope<'_>, event: &EventDecl) -> Option<Key> {
         );
         return None;
     }
+    privacy::check_key(scope.report, scope.table, event.at)?;
     for slot in &scope.table.key {
         scope.reads(*slot, Side::Row);
     }

@@ -5,6 +5,7 @@ mod key;
 mod lifecycle;
 mod needs;
 mod only;
+mod privacy;
 mod value;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use self::event::EventCompiler;
 use super::diagnostic::{At, Diagnostic, Diagnostics, FileId, Report, one_of};
 use super::file::reader::{Table as TomlTable, Text};
 use super::file::{self, MappingFile, Param, TableDecl, TopicDecl};
+use super::privacy::TablePrivacy;
 use super::rule::Table;
 use super::schema::{self, SchemaTable, unknown_column};
 use super::{Mapping, Pack, Topic};
@@ -46,7 +48,8 @@ fn compile_files(pack: &Pack, report: &Report) -> Option<Mapping> {
     let schema_root = TomlTable::root(FileId::Schema, &schema, &pack.schema.text, report);
     let schema = schema::read(&schema_root);
 
-    let tables = resolve_tables(report, &file, &schema);
+    let mut tables = resolve_tables(report, &file, &schema);
+    privacy::resolve(report, file.privacy.as_ref(), &mut tables);
     let params = resolve_params(report, &file.params, &pack.params);
     check_topics(report, &file.topics);
     check_defaults(report, &file);
@@ -71,6 +74,7 @@ fn compile_files(pack: &Pack, report: &Report) -> Option<Mapping> {
         }
     }
     let needs = needs::of(&tables, &compiled);
+    let hashed = privacy::finish(file.privacy.as_ref(), &mut tables, &compiled);
     let mut tables: Vec<Table> = tables.into_iter().map(|table| table.table).collect();
     for (table, watched) in tables.iter_mut().zip(compiled.watched) {
         table.watched = watched;
@@ -94,6 +98,8 @@ fn compile_files(pack: &Pack, report: &Report) -> Option<Mapping> {
         needs,
         tables,
         rules: compiled.rules,
+        hashed,
+        hash_key: None,
     })
 }
 
@@ -189,8 +195,10 @@ fn resolve_table(report: &Report, decl: &TableDecl, schema: &[SchemaTable]) -> R
         ),
         columns,
         key: Vec::new(),
+        key_places: Box::default(),
         watched: Vec::new(),
         lifecycles: Vec::new(),
+        privacy: TablePrivacy::default(),
     };
     let own: &[Text] = decl.key.as_deref().unwrap_or_default();
     for part in own.iter().filter(|_| known == Known::Yes) {

@@ -7,6 +7,7 @@
 
 pub(super) mod column;
 pub(super) mod condition;
+pub(super) mod leaving;
 pub(super) mod literal;
 pub(super) mod path;
 pub(super) mod template;
@@ -22,6 +23,7 @@ use rowbridge_api::{Op, OpSet};
 
 use super::diagnostic::{At, Diagnostic, Report};
 use super::file::reader::Text;
+use super::privacy::Classed;
 use super::rule::{RowImage, Side, Table};
 
 /// Where an expression is compiled: the table it reads and the operations it runs on.
@@ -38,6 +40,8 @@ pub(super) struct Scope<'a> {
 pub(super) struct Reads {
     /// Slot of the column, and whether its before image is read.
     pub(super) columns: Vec<(u16, BeforeRead)>,
+    /// What the rule itself protects.
+    pub(super) classed: Vec<Classed>,
 }
 
 /// Whether a column's before image is read.

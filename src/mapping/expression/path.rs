@@ -7,6 +7,7 @@ use super::tokens::{PathPlace, scan_path};
 use super::{Scope, parse_path};
 use crate::mapping::diagnostic::{At, Diagnostic, one_of};
 use crate::mapping::file::reader::Text;
+use crate::mapping::privacy::Shield;
 use crate::mapping::rule::Side;
 use crate::mapping::schema::unknown_column;
 
@@ -14,6 +15,8 @@ use crate::mapping::schema::unknown_column;
 #[derive(Clone, Debug)]
 pub(in crate::mapping) enum Place {
     Cell(CellPath),
+    /// A cell whose value leaves, and is protected then.
+    Shielded(Box<Shielded>),
     /// A whole image; only its existence can be asked for.
     Image(Side),
     Fact(Fact),
@@ -29,6 +32,13 @@ pub(in crate::mapping) enum Fact {
     TxOrdinal,
     SourceName,
     SourcePosition,
+}
+
+/// What is protected where it leaves.
+#[derive(Clone, Debug)]
+pub(in crate::mapping) struct Shielded {
+    pub(in crate::mapping) cell: CellPath,
+    pub(in crate::mapping) shield: Shield,
 }
 
 /// A column's cell on one side, and what is read inside it.
@@ -80,6 +90,7 @@ impl Place {
                 Inner::Steps(_) => PlaceType::Document,
                 Inner::Query(_) => PlaceType::Nodes,
             },
+            Self::Shielded(shielded) => Self::Cell(shielded.cell.clone()).ty(scope),
             Self::Image(_) => PlaceType::Image,
             Self::Fact(fact) => PlaceType::Column(fact.ty()),
         }
