@@ -11,6 +11,7 @@
 //! - [`pipeline`]: the loop that holds the invariants of ARCHITECTURE.md
 //! - [`cli`], [`config`], [`http`]: how people and probes reach it
 //! - [`init`]: a first mapping from what a source tells of its tables; pure
+//! - `words`, `personal`: names as words, and what looks personal by them
 //! - [`health`], [`metrics`], [`mod@log`], [`refusal`], [`paint`]: what it tells about itself, and how that looks
 
 pub mod cli;
@@ -25,6 +26,7 @@ pub mod mapping;
 pub mod metrics;
 pub mod pack;
 pub mod paint;
+mod personal;
 pub mod pipeline;
 pub mod refusal;
 #[cfg_attr(
@@ -36,3 +38,4 @@ pub mod refusal;
 )]
 mod screen;
 pub mod sink;
+mod words;

@@ -106,6 +106,7 @@ wrong_events! {
     warning_before_on_inserts: "when = \"$.before.status != 'A'\"",
     warning_existence_of_a_column: "when = \"$.row.seat_no\"",
     warning_constant_key: "key = \"all\"",
+    warning_event_made_twice: "changed = [\"fare\"]\n[[event]]\ntype = \"E\"\ntable = \"segment\"\ntopic = \"inventory\"\nchanged = [\"fare\"]\nwhen = \"$.after.fare > 5\"",
 }
 
 /// A class for one column, before an event that is right but for what follows.
@@ -144,6 +145,9 @@ wrong_files! {
     an_unknown_class: classed("segment.pnr", "hashed", ""),
     a_truncation_to_nothing: classed("segment.pnr", "truncate(0)", ""),
     unknown_privacy_default: format!("{HEAD}[privacy]\ndefault = \"denied\"\ncolumn = {{}}\n"),
+    warning_key_of_a_state: format!("{HEAD}{LIFECYCLE}{EVENT}transition = {TO_FLOWN}\nkey = \"{{status}}\""),
+    warning_personal_column: format!("{HEAD}{EVENT}[event.data]\nemail = \"$.row.attrs.contact.email\"\ncity = {{ path = \"$.row.address.city\", privacy = \"clear\" }}"),
+    warning_key_that_stays: format!("{}{EVENT}key = \"{{flight_no}}/{{id}}\"", HEAD.replace("partitions = 24", "partitions = 24\ncleanup = \"compact\"")),
     warning_masked_key: classed("segment.pnr", "mask", "key = \"{pnr}\""),
     toml_syntax: format!("{HEAD}[[event]\ntype = \"E\""),
     unknown_table: format!("{HEAD}{}", EVENT.replace("\"segment\"", "\"segmnt\"")),

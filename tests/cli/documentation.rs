@@ -20,11 +20,14 @@ fn the_mapping_of_the_language_guide_compiles_and_its_cases_pass() {
     let pack = tempfile::tempdir().unwrap();
     std::fs::create_dir(pack.path().join("cases")).unwrap();
     let blocks = blocks("docs/mapping.md", "toml");
-    let [mapping, schema, shipped, lifecycle, returned] = &blocks[..] else {
-        panic!("docs/mapping.md shows a pack, a lifecycle and its case");
+    let [mapping, schema, shipped, lifecycle, returned, privacy] = &blocks[..] else {
+        panic!("docs/mapping.md shows a pack, a lifecycle with its case, and classes");
     };
     for (file, text) in [
-        ("mapping.toml", &format!("{mapping}\n{lifecycle}")),
+        (
+            "mapping.toml",
+            &format!("{mapping}\n{lifecycle}\n{privacy}"),
+        ),
         ("schema.toml", schema),
         ("cases/shipped.toml", shipped),
         ("cases/returned.toml", returned),

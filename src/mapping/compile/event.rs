@@ -11,7 +11,7 @@ use super::{
 };
 use crate::event::{EVENT_HEADERS, HeaderId, TopicId};
 use crate::mapping::Topic;
-use crate::mapping::diagnostic::{Diagnostic, Report, line_and_column, one_of};
+use crate::mapping::diagnostic::{At, Diagnostic, Report, line_and_column, one_of};
 use crate::mapping::expression::column::{self, ColumnPath};
 use crate::mapping::expression::leaving::{in_the_clear, leaving};
 use crate::mapping::expression::path::{Place, PlaceType};
@@ -31,10 +31,20 @@ pub(super) struct CompiledEvents {
     pub(super) rules: Vec<Rule>,
     /// What each rule reads.
     pub(super) reads: Vec<Reads>,
+    /// Where each rule is written.
+    pub(super) sites: Vec<Site>,
     /// Per table: the places that `changed` watches.
     pub(super) watched: Vec<Vec<ColumnPath>>,
     pub(super) header_names: Vec<String>,
     pub(super) lifecycles: Vec<CompiledLifecycle>,
+}
+
+/// Where a rule is written.
+pub(super) struct Site {
+    /// Its type, or the rule where that is broken.
+    pub(super) event_type: At,
+    /// Its key, where it is not the table's.
+    pub(super) key: Option<At>,
 }
 
 pub(super) struct EventCompiler<'a> {
@@ -67,6 +77,7 @@ impl<'a> EventCompiler<'a> {
             compiled: CompiledEvents {
                 rules: Vec::new(),
                 reads: Vec::new(),
+                sites: Vec::new(),
                 watched: vec![Vec::new(); tables.len()],
                 header_names: EVENT_HEADERS
                     .iter()
@@ -121,6 +132,10 @@ impl<'a> EventCompiler<'a> {
         if let Some(rule) = rule {
             self.compiled.rules.push(rule);
             self.compiled.reads.push(reads.into_inner());
+            self.compiled.sites.push(Site {
+                event_type: event.event_type.as_ref().map_or(event.at, |name| name.at),
+                key: clauses.key.as_ref().map(|key| key.at),
+            });
         }
     }
 

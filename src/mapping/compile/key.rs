@@ -5,6 +5,7 @@ use rowbridge_api::Op;
 use super::privacy;
 use crate::mapping::diagnostic::{At, Diagnostic};
 use crate::mapping::expression::Scope;
+use crate::mapping::expression::leaving::undecided;
 use crate::mapping::expression::path::Place;
 use crate::mapping::expression::template;
 use crate::mapping::file::event::{Clauses, EventDecl};
@@ -106,8 +107,11 @@ fn of_table(scope: &Scope<'_>, event: &EventDecl) -> Option<Key> {
         return None;
     }
     privacy::check_key(scope.report, scope.table, event.at)?;
-    for slot in &scope.table.key {
+    for (slot, place) in scope.table.key.iter().zip(&scope.table.key_places) {
         scope.reads(*slot, Side::Row);
+        if let Place::Cell(cell) = place {
+            undecided(scope, cell, event.at);
+        }
     }
     Some(Key::OfTable)
 }

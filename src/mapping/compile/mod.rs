@@ -3,6 +3,7 @@
 mod event;
 mod key;
 mod lifecycle;
+mod lint;
 mod needs;
 mod only;
 mod privacy;
@@ -73,6 +74,7 @@ fn compile_files(pack: &Pack, report: &Report) -> Option<Mapping> {
             ));
         }
     }
+    lint::lint(report, &file.topics, &tables, &compiled);
     let needs = needs::of(&tables, &compiled);
     let hashed = privacy::finish(file.privacy.as_ref(), &mut tables, &compiled);
     let mut tables: Vec<Table> = tables.into_iter().map(|table| table.table).collect();

@@ -1,7 +1,7 @@
 //! Places whose values leave: in data, keys, subjects, headers. What is classed is protected there, or may not be read.
 
-use super::Scope;
 use super::path::{CellPath, Place, Shielded};
+use super::{Scope, Undecided};
 use crate::mapping::diagnostic::{At, Diagnostic};
 use crate::mapping::file::privacy::OwnClass;
 use crate::mapping::privacy::{Class, Classed, Shield};
@@ -38,10 +38,23 @@ pub(in crate::mapping) fn leaving(
         note(scope, &cell, own.class);
         shield.whole = Some(own.class).filter(|class| *class != Class::Clear);
     }
+    if own.is_none() && shield.is_empty() {
+        undecided(scope, &cell, at);
+    }
     Some(match shield.is_empty() {
         true => Place::Cell(cell),
         false => Place::Shielded(Box::new(Shielded { cell, shield })),
     })
+}
+
+/// Keeps what leaves as it is, unless it was classed `clear`.
+pub(in crate::mapping) fn undecided(scope: &Scope<'_>, cell: &CellPath, at: At) {
+    if scope.table.privacy.is_decided(cell.slot, &cell.inner) {
+        return;
+    }
+    let Classed { slot, inside, .. } = Classed::of_place(cell.slot, &cell.inner, Class::Clear);
+    let undecided = Undecided { slot, inside, at };
+    scope.reads.borrow_mut().undecided.push(undecided);
 }
 
 /// Keeps what an event says of a place: it binds a row that is set aside, too.

@@ -42,6 +42,17 @@ pub(super) struct Reads {
     pub(super) columns: Vec<(u16, BeforeRead)>,
     /// What the rule itself protects.
     pub(super) classed: Vec<Classed>,
+    /// What leaves as it is, and nobody said that it may.
+    pub(super) undecided: Vec<Undecided>,
+}
+
+/// A place whose value leaves as it is.
+#[derive(Clone, Debug)]
+pub(super) struct Undecided {
+    pub(super) slot: u16,
+    /// Names from the column on.
+    pub(super) inside: Box<[String]>,
+    pub(super) at: At,
 }
 
 /// Whether a column's before image is read.

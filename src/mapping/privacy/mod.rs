@@ -146,6 +146,20 @@ impl TablePrivacy {
         shield(self.classes.iter(), slot, inner)
     }
 
+    /// Whether a class says something of all of a place, be it that it may leave.
+    pub(super) fn is_decided(&self, slot: u16, inner: &Inner) -> bool {
+        let read: Vec<&str> = names(inner).collect();
+        self.classes.iter().any(|classed| {
+            let is_around = classed.inside.len() <= read.len()
+                && classed
+                    .inside
+                    .iter()
+                    .zip(&read)
+                    .all(|(classed, read)| classed == read);
+            classed.slot == slot && is_around
+        })
+    }
+
     /// What protects a column of a row that is set aside; `None` if it is left out.
     pub(super) fn shown(&self, slot: Option<u16>) -> Option<Shield> {
         let Some(slot) = slot else {
