@@ -127,18 +127,18 @@ impl<'a> Context<'a> {
                 Some(_) => {}
             }
         }
-        if let Place::Shielded(shielded) = place {
+        if place.shield().is_some() {
             return match convert {
                 // Of the conversions, the compiler lets this one and `json` stand.
                 Some(Conversion::String) => {
                     let start = out.len();
-                    let written = self.write_shielded(shielded, Form::Text, out)?;
+                    let written = self.write_protected(place, Form::Text, out)?;
                     if written == Written::Value {
                         quote_since(start, out);
                     }
                     Ok(written)
                 }
-                _ => self.write_shielded(shielded, Form::Json, out),
+                _ => self.write_protected(place, Form::Json, out),
             };
         }
         let found = self.read(place)?;

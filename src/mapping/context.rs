@@ -8,6 +8,7 @@ use super::Stamp;
 use super::bind::Bound;
 use super::expression::path::{CellPath, Fact, Inner, Place, Step};
 use super::fault::Fault;
+use super::item::Item;
 use super::privacy::{Form, HashKey};
 use super::rule::{RowImage, Side, Table};
 
@@ -25,6 +26,8 @@ pub(super) struct Context<'a> {
     pub(super) after: Option<Row<'a>>,
     /// Which image `$.row` is.
     pub(super) row: Side,
+    /// What `$.item` is, in a rule with `each`.
+    pub(super) item: Option<Item<'a>>,
 }
 
 /// What a place holds.
@@ -121,6 +124,7 @@ impl<'a> Context<'a> {
                     },
                 )
             }
+            Place::Item(item) => self.item(&item.inner),
             Place::Fact(fact) => Ok(self.fact(*fact)),
             // The compiler lets an image stand only where its existence is asked for.
             Place::Image(_) => Ok(Found::Nothing),
@@ -173,18 +177,17 @@ impl<'a> Context<'a> {
     /// All nodes of a document that a query gives, as an array.
     pub(super) fn query(
         &self,
-        query: &JpQuery,
+        nodes: &JpQuery,
         document: &serde_json::Value,
         side: Side,
         slot: u16,
     ) -> Result<serde_json::Value, Fault> {
-        let nodes = js_path_process(query, document)
-            .map_err(|_| Fault::new(format!("{} cannot be queried", self.name(side, slot))))?;
-        Ok(nodes.into_iter().map(|node| node.val().clone()).collect())
+        query(nodes, document)
+            .ok_or_else(|| Fault::new(format!("{} cannot be queried", self.name(side, slot))))
     }
 
     /// A document or array cell as JSON.
-    fn document(
+    pub(super) fn document(
         &self,
         ty: &Type,
         raw: &[u8],
@@ -232,6 +235,7 @@ impl<'a> Context<'a> {
         match place {
             Place::Cell(CellPath { side, slot, .. }) => self.name(*side, *slot),
             Place::Shielded(shielded) => self.name(shielded.cell.side, shielded.cell.slot),
+            Place::Item(_) => "item".to_owned(),
             Place::Image(Side::Before) => "before".to_owned(),
             Place::Image(_) => "after".to_owned(),
             Place::Fact(fact) => match fact {
@@ -255,8 +259,8 @@ impl<'a> Context<'a> {
         if let Some(Plain::Cell(ty, raw)) = self.plain_cell(place) {
             return self.written(place, ty.write_text(raw, out));
         }
-        if let Place::Shielded(shielded) = place {
-            return self.write_shielded(shielded, Form::Text, out);
+        if place.shield().is_some() {
+            return self.write_protected(place, Form::Text, out);
         }
         match self.read(place)? {
             Found::Nothing | Found::Null => return Ok(Written::Nothing),
@@ -292,6 +296,12 @@ pub(super) fn write_json(json: &serde_json::Value, out: &mut Vec<u8>) {
     serde_json::to_writer(out, json).expect("writing JSON to memory cannot fail");
 }
 
+/// All nodes of a document that a query gives, as an array; `None` where it cannot be evaluated.
+pub(super) fn query(nodes: &JpQuery, document: &serde_json::Value) -> Option<serde_json::Value> {
+    let nodes = js_path_process(nodes, document).ok()?;
+    Some(nodes.into_iter().map(|node| node.val().clone()).collect())
+}
+
 pub(super) fn step_into(document: serde_json::Value, steps: &[Step]) -> Option<serde_json::Value> {
     let mut node = document;
     for step in steps {
@@ -314,7 +324,7 @@ pub(super) fn step_into(document: serde_json::Value, steps: &[Step]) -> Option<s
     Some(node)
 }
 
-fn found_json<'a>(json: serde_json::Value) -> Found<'a> {
+pub(super) fn found_json<'a>(json: serde_json::Value) -> Found<'a> {
     match json {
         serde_json::Value::Null => Found::Null,
         other => Found::Json(other),

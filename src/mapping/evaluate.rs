@@ -11,10 +11,11 @@ use super::encode::{self, Occurrence};
 use super::fault::{Fault, FaultKind};
 use super::file::OnError;
 use super::file::event::Quantifier;
+use super::item::Elements;
 use super::judge::order;
 use super::lifecycle::Step;
 use super::quarantine::Failed;
-use super::rule::{Changed, Only, Rule, Side, Table};
+use super::rule::{Changed, Each, Only, Rule, Side, Table};
 use super::{Mapping, Stamp, Stop};
 use crate::event::EncodedBatch;
 
@@ -41,8 +42,8 @@ pub(super) struct Scratch {
     changed: Vec<Option<bool>>,
     /// Per lifecycle of the table: what the change does to the state, if asked before.
     pub(super) steps: Vec<Option<Step>>,
-    /// Type numbers of the events that fired, for the n-th occurrence.
-    types: Vec<u16>,
+    /// Type numbers of the events that fired and how many of each, for the n-th occurrence.
+    types: Vec<(u16, u16)>,
 }
 
 /// Whether a rule fires, or what kept it.
@@ -177,38 +178,81 @@ impl Evaluator {
         for &number in candidates {
             let rule = &mapping.rules[usize::from(number)];
             let context = context.with_image(rule.image);
-            let mark = Mark::of(out);
-            let made = match context.verdict(rule, scratch) {
-                Ok(Verdict::Fires) => {
-                    let nth = scratch.occurrence(rule.type_number);
-                    let event = Occurrence {
-                        nth,
-                        index,
-                        ..self.occurrence(mapping, rule, number)
-                    };
-                    index = index.saturating_add(1);
-                    context
-                        .checked(rule)
-                        .and_then(|()| context.encode(&event, out))
-                }
-                Ok(_) => continue,
-                Err(fault) => Err(fault),
+            let Some(each) = &rule.each else {
+                self.fire(&context, (rule, number), scratch, &mut index, batch, out)?;
+                continue;
             };
-            if let Err(fault) = made {
-                mark.roll_back(out);
-                if fault.kind != FaultKind::Check && mapping.on_error == OnError::Stop {
-                    return Err(bad_record(&context, rule, &fault));
+            match context.elements_if(rule, each, scratch) {
+                Ok(Some(elements)) if elements.len() > usize::from(u16::MAX - index) => {
+                    self.set_aside(&context, (rule, number), &too_many(), batch, out)?;
                 }
-                let failed = Failed {
-                    rule: &rule.event_type,
-                    number,
-                    key: Some(&rule.key),
-                    kind: fault.kind,
-                    error: &fault.problem,
-                };
-                context.quarantine(&failed, batch, out);
+                Ok(Some(elements)) => {
+                    for item in elements.iter() {
+                        let context = context.at_item(item);
+                        self.fire(&context, (rule, number), scratch, &mut index, batch, out)?;
+                    }
+                }
+                Ok(None) => {}
+                Err(fault) => self.set_aside(&context, (rule, number), &fault, batch, out)?,
             }
         }
+        Ok(())
+    }
+
+    /// Appends the event of one rule, if it fires; `index` counts those of the change.
+    fn fire<'a>(
+        &'a self,
+        context: &Context<'a>,
+        (rule, number): (&'a Rule, u16),
+        scratch: &mut Scratch,
+        index: &mut u16,
+        batch: &Batch,
+        out: &mut EncodedBatch,
+    ) -> Result<(), Stop> {
+        let mark = Mark::of(out);
+        let made = match context.verdict(rule, scratch) {
+            Ok(Verdict::Fires) => {
+                let event = Occurrence {
+                    nth: scratch.occurrence(rule.type_number),
+                    index: *index,
+                    ..self.occurrence(&self.mapping, rule, number)
+                };
+                *index = index.saturating_add(1);
+                context
+                    .checked(rule)
+                    .and_then(|()| context.encode(&event, out))
+            }
+            Ok(_) => return Ok(()),
+            Err(fault) => Err(fault),
+        };
+        let Err(fault) = made else {
+            return Ok(());
+        };
+        mark.roll_back(out);
+        self.set_aside(context, (rule, number), &fault, batch, out)
+    }
+
+    /// Appends the quarantine record of an event that could not be made, or stops.
+    #[cold]
+    fn set_aside(
+        &self,
+        context: &Context<'_>,
+        (rule, number): (&Rule, u16),
+        fault: &Fault,
+        batch: &Batch,
+        out: &mut EncodedBatch,
+    ) -> Result<(), Stop> {
+        if fault.kind != FaultKind::Check && self.mapping.on_error == OnError::Stop {
+            return Err(bad_record(context, rule, fault));
+        }
+        let failed = Failed {
+            rule: &rule.event_type,
+            number,
+            key: Some(&rule.key),
+            kind: fault.kind,
+            error: &fault.problem,
+        };
+        context.quarantine(&failed, batch, out);
         Ok(())
     }
 
@@ -285,6 +329,7 @@ pub(super) fn context<'a>(
         before: batch.before(change),
         after: batch.after(change),
         row: Side::After,
+        item: None,
     }
 }
 
@@ -300,13 +345,14 @@ impl Scratch {
 
     /// Counts one more event of a type, and says how many there were.
     fn occurrence(&mut self, type_number: u16) -> u16 {
-        let before = self
-            .types
-            .iter()
-            .filter(|fired| **fired == type_number)
-            .count();
-        self.types.push(type_number);
-        u16::try_from(before).unwrap_or(u16::MAX)
+        let mut types = self.types.iter_mut();
+        let Some((_, fired)) = types.find(|(known, _)| *known == type_number) else {
+            self.types.push((type_number, 1));
+            return 0;
+        };
+        let before = *fired;
+        *fired = before.saturating_add(1);
+        before
     }
 }
 
@@ -316,18 +362,8 @@ impl<'a> Context<'a> {
     /// # Errors
     /// Something it has to read is unavailable or is not a value of its type.
     pub(super) fn verdict(&self, rule: &'a Rule, scratch: &mut Scratch) -> Result<Verdict, Fault> {
-        if let Some(changed) = &rule.changed
-            && !self.any_or_all_changed(changed, scratch)?
-        {
-            return Ok(Verdict::Unchanged);
-        }
-        if let Some(transition) = &rule.transition
-            && !transition.is(self.step(transition.lifecycle, scratch)?)
-        {
-            return Ok(Verdict::NoTransition);
-        }
-        if let Some(only) = self.not_in(&rule.only)? {
-            return Ok(Verdict::NotIn(only));
+        if let Some(kept) = self.kept_by_row(rule, scratch)? {
+            return Ok(kept);
         }
         for (number, guard) in rule.when.iter().enumerate() {
             if !self.holds(&guard.condition)? {
@@ -335,6 +371,40 @@ impl<'a> Context<'a> {
             }
         }
         Ok(Verdict::Fires)
+    }
+
+    /// The elements that a rule makes events of; none if nothing of the row lets it fire.
+    ///
+    /// # Errors
+    /// As [`Context::verdict`], or what should be an array is none.
+    pub(super) fn elements_if(
+        &self,
+        rule: &'a Rule,
+        each: &Each,
+        scratch: &mut Scratch,
+    ) -> Result<Option<Elements>, Fault> {
+        match self.kept_by_row(rule, scratch)? {
+            Some(_) => Ok(None),
+            None => self.elements(each).map(Some),
+        }
+    }
+
+    /// What keeps a rule from firing, before its conditions are asked.
+    fn kept_by_row(&self, rule: &'a Rule, scratch: &mut Scratch) -> Result<Option<Verdict>, Fault> {
+        if let Some(changed) = &rule.changed
+            && !self.any_or_all_changed(changed, scratch)?
+        {
+            return Ok(Some(Verdict::Unchanged));
+        }
+        if let Some(transition) = &rule.transition
+            && !transition.is(self.step(transition.lifecycle, scratch)?)
+        {
+            return Ok(Some(Verdict::NoTransition));
+        }
+        if let Some(only) = self.not_in(&rule.only)? {
+            return Ok(Some(Verdict::NotIn(only)));
+        }
+        Ok(None)
     }
 
     /// The number of the first `only` whose column is not in its list.
@@ -386,6 +456,12 @@ impl<'a> Context<'a> {
         }
         Ok(())
     }
+}
+
+/// The events of a change are numbered in 16 bits: two with one number would have one id.
+#[cold]
+fn too_many() -> Fault {
+    Fault::new(format!("one change makes more than {} events", u16::MAX))
 }
 
 #[cold]

@@ -79,7 +79,41 @@ impl Evaluator {
             .collect())
     }
 
+    /// What becomes of a rule: of every element, where it has an `each`.
     fn outcome(
+        &self,
+        mapping: &Mapping,
+        context: &Context<'_>,
+        rule: &Rule,
+        number: u16,
+    ) -> Outcome {
+        let Some(each) = &rule.each else {
+            return self.outcome_of_one(mapping, context, rule, number);
+        };
+        let mut scratch = Scratch::default();
+        scratch.start(context.table);
+        let elements = match context.elements_if(rule, each, &mut scratch) {
+            Ok(Some(elements)) => elements,
+            // Asked again, for what keeps it from firing.
+            Ok(None) => return self.outcome_of_one(mapping, context, rule, number),
+            Err(fault) => return Outcome::Quarantined(fault.problem),
+        };
+        let mut events = 0;
+        let mut silent = "each: there are no elements".to_owned();
+        for item in elements.iter() {
+            match self.outcome_of_one(mapping, &context.at_item(item), rule, number) {
+                Outcome::Fired(fired) => events += fired,
+                Outcome::NotFired(why) => silent = why,
+                other => return other,
+            }
+        }
+        match events {
+            0 => Outcome::NotFired(silent),
+            _ => Outcome::Fired(events),
+        }
+    }
+
+    fn outcome_of_one(
         &self,
         mapping: &Mapping,
         context: &Context<'_>,

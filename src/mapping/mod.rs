@@ -20,6 +20,7 @@ mod explain;
 mod expression;
 mod fault;
 mod file;
+mod item;
 mod judge;
 mod lifecycle;
 mod privacy;

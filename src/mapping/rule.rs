@@ -1,12 +1,12 @@
 //! The compiled mapping: tables, rules, and everything a rule does, resolved to numbers.
 
-use rowbridge_api::{OpSet, TableName};
+use rowbridge_api::{OpSet, TableName, Type};
 
 use super::Envelope;
 use super::expression::column::ColumnPath;
 use super::expression::condition::Condition;
 use super::expression::literal::Literal;
-use super::expression::path::Place;
+use super::expression::path::{CellPath, Place};
 use super::expression::template::Template;
 use super::file::event::Quantifier;
 use super::lifecycle::{Lifecycle, Transition};
@@ -69,6 +69,7 @@ pub(super) struct Rule {
     pub(super) image: RowImage,
     pub(super) changed: Option<Changed>,
     pub(super) transition: Option<Transition>,
+    pub(super) each: Option<Each>,
     pub(super) only: Box<[Only]>,
     pub(super) when: Box<[Guard]>,
     pub(super) checks: Box<[Check]>,
@@ -80,6 +81,15 @@ pub(super) struct Rule {
     pub(super) time: Option<Place>,
     pub(super) headers: Box<[OwnHeader]>,
     pub(super) body: Body,
+}
+
+/// `each`: one event for every element of an array.
+#[derive(Clone, Debug)]
+pub(super) struct Each {
+    /// Where the array is: a whole cell, or steps inside one.
+    pub(super) cell: CellPath,
+    /// What its elements are, where the column's type says it.
+    pub(super) element: Option<Type>,
 }
 
 /// `changed`, by numbers of [`Table::watched`].

@@ -29,6 +29,66 @@ macro_rules! wrong_events {
 const LIFECYCLE: &str =
     "[lifecycle.trip]\ntable = \"segment\"\nstate = \"status\"\nstart = [\"OPEN\"]\n";
 
+/// Mappings that are as they should be, however much they look like one that is not.
+#[test]
+fn what_is_meant_raises_no_warning() {
+    let compacted = HEAD.replace("partitions = 24", "partitions = 24\ncleanup = \"compact\"");
+    let twin = |first: &str, second: &str| format!("{HEAD}{EVENT}{first}\n{EVENT}{second}\n");
+    let changed = "changed = [\"fare\"]\n";
+    for text in [
+        // Not the same event.
+        twin(
+            changed,
+            &format!("{changed}data = {{ fare = \"$.row.fare\" }}"),
+        ),
+        twin(changed, &format!("{changed}key = \"{{pnr}}\"")),
+        twin(changed, &format!("{changed}image = \"before\"")),
+        twin(
+            changed,
+            &format!("{changed}headers = {{ a = {{ const = 1 }} }}"),
+        ),
+        twin("on = \"insert\"\neach = \"$.row.tags\"", "on = \"insert\""),
+        // Not whenever the first fires.
+        twin(&format!("{changed}when = \"$.row.fare > 5\""), changed),
+        twin(changed, "changed = [\"fare\", \"seat_no\"]"),
+        twin(changed, "on = \"update\""),
+        twin("on = \"insert\"", "on = [\"insert\", \"delete\"]"),
+        twin(
+            "on = \"insert\"\nonly = { status = \"channels\" }",
+            "on = \"insert\"",
+        ),
+        // Keys of many values.
+        format!("{HEAD}{EVENT}key = \"{{status}}\""),
+        format!("{HEAD}{LIFECYCLE}{EVENT}transition = {TO_FLOWN}\nkey = \"{{status}}/{{id}}\""),
+        format!("{HEAD}{LIFECYCLE}{EVENT}transition = {TO_FLOWN}\nkey = \"{{status}}/{{pnr}}\""),
+        // Keys that do not change, or are buried, or never change again.
+        format!("{compacted}{EVENT}key = \"{{id}}\""),
+        format!("{compacted}{EVENT}on = \"insert\"\nkey = \"{{pnr}}\""),
+        format!(
+            "{compacted}{EVENT}key = \"{{pnr}}\"\n{}image = \"before\"\nkey = \"{{pnr}}\"\nchanged = [\"pnr\"]\ntombstone = true",
+            EVENT.replace("\"E\"", "\"Gone\"")
+        ),
+        // Somebody decided, or it only looks so.
+        classed(
+            "segment.address",
+            "clear",
+            "data = { city = \"$.row.address.city\" }",
+        ),
+        classed(
+            "segment.address",
+            "hash",
+            "data = { city = \"$.row.address.city\" }",
+        ),
+        format!(
+            "{HEAD}{EVENT}data = {{ city = {{ path = \"$.row.address.city\", privacy = \"truncate(3)\" }} }}"
+        ),
+        format!("{HEAD}{EVENT}when = \"$.row.address.city == 'Paris'\""),
+        format!("{HEAD}{EVENT}data = {{ sent = \"$.row.attrs.email_count\" }}"),
+    ] {
+        assert_eq!(said(&pack(&text)), "", "{text}");
+    }
+}
+
 macro_rules! wrong_lifecycles {
     ($($name:ident: ($lifecycle:expr, $event:expr),)*) => {$(
         #[test]
@@ -100,11 +160,16 @@ wrong_events! {
     a_header_of_cloud_events: "headers = { ce_id = \"$.row.pnr\" }",
     a_time_that_is_none: "time = \"$.row.pnr\"",
     not_yet_lookup: "[event.lookup.flight]\ntable = \"segment\"",
-    not_yet_each: "each = \"$.after.tags\"",
     not_yet_reverts: "reverts = \"E\"",
     not_yet_transaction: "[event.transaction]\nby = \"pnr\"",
     warning_before_on_inserts: "when = \"$.before.status != 'A'\"",
     warning_existence_of_a_column: "when = \"$.row.seat_no\"",
+    each_of_text: "each = \"$.after.status\"\ndata = { a = \"$.item\", b = \"$.item.name\" }",
+    each_of_several_nodes: "each = \"$.after.attrs.parts[*]\"",
+    each_of_a_fact: "each = \"$.op\"",
+    an_item_without_each: "data = { name = \"$.item.name\" }",
+    a_document_path_into_an_item: "each = \"$.after.tags\"\nkey = \"{$.item.name}\"",
+    an_item_of_another_type: "each = \"$.after.tags\"\nwhen = \"$.item > 5\"",
     warning_constant_key: "key = \"all\"",
     warning_event_made_twice: "changed = [\"fare\"]\n[[event]]\ntype = \"E\"\ntable = \"segment\"\ntopic = \"inventory\"\nchanged = [\"fare\"]\nwhen = \"$.after.fare > 5\"",
 }
@@ -129,6 +194,7 @@ nested = { object = { pnr = "$.row.pnr" } }
 wrong_files! {
     a_dropped_column_that_leaves: classed("segment.pnr", "drop", EVERY_WAY_OUT),
     a_dropped_place_in_a_document: classed("segment.attrs.passport", "drop", "[event.data]\nno = \"$.row.attrs.passport.number\"\nall = \"$.row.attrs\""),
+    a_dropped_place_in_an_item: classed("segment.attrs.guests.passport", "drop", "each = \"$.after.attrs.guests\"\ndata = { no = \"$.item.passport\", all = \"$.item\" }"),
     a_dropped_key_of_the_table: classed("segment.id", "drop", ""),
     a_protected_value_converted: classed("segment.fare", "hash", "[event.data]\nfare = { path = \"$.row.fare\", as = \"number\" }"),
     a_protected_value_mapped: classed("segment.status", "mask", "[event.data]\nopen = { map = \"$.row.status\", with = { OPEN = true }, else = false }"),

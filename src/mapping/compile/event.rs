@@ -7,7 +7,8 @@ use rowbridge_api::{Kind, Op, OpSet};
 
 use super::lifecycle::{self, CompiledLifecycle, Lifecycles};
 use super::{
-    Known, ResolvedParam, ResolvedTable, find_topic, key, only, topic_names, unknown_table, value,
+    Known, ResolvedParam, ResolvedTable, each, find_topic, key, only, topic_names, unknown_table,
+    value,
 };
 use crate::event::{EVENT_HEADERS, HeaderId, TopicId};
 use crate::mapping::Topic;
@@ -16,7 +17,7 @@ use crate::mapping::expression::column::{self, ColumnPath};
 use crate::mapping::expression::leaving::{in_the_clear, leaving};
 use crate::mapping::expression::path::{Place, PlaceType};
 use crate::mapping::expression::template;
-use crate::mapping::expression::{Reads, Scope, condition};
+use crate::mapping::expression::{ItemScope, Reads, Scope, condition};
 use crate::mapping::file::MappingFile;
 use crate::mapping::file::event::{ChangedDecl, CheckDecl, Clauses, EventDecl};
 use crate::mapping::file::reader::Text;
@@ -127,7 +128,15 @@ impl<'a> EventCompiler<'a> {
             ops,
             image,
             reads: &reads,
+            item: ItemScope::No,
         };
+        let each = event.each.as_ref().map(|text| each::compile(&scope, text));
+        let item = match &each {
+            None => ItemScope::No,
+            Some(None) => ItemScope::Broken,
+            Some(Some(each)) => ItemScope::Of(each),
+        };
+        let scope = Scope { item, ..scope };
         let rule = self.rule(event, &clauses, number, &scope);
         if let Some(rule) = rule {
             self.compiled.rules.push(rule);
@@ -194,6 +203,11 @@ impl<'a> EventCompiler<'a> {
             image: scope.image,
             changed: all_or_none(changed)?,
             transition: all_or_none(transition)?,
+            each: match scope.item {
+                ItemScope::No => None,
+                ItemScope::Broken => return None,
+                ItemScope::Of(each) => Some(each.clone()),
+            },
             only: only.into_iter().collect::<Option<_>>()?,
             when: when.into_iter().collect::<Option<_>>()?,
             checks: checks.into_iter().collect::<Option<_>>()?,

@@ -5,8 +5,7 @@ use rowbridge_api::Op;
 use super::privacy;
 use crate::mapping::diagnostic::{At, Diagnostic};
 use crate::mapping::expression::Scope;
-use crate::mapping::expression::leaving::undecided;
-use crate::mapping::expression::path::Place;
+use crate::mapping::expression::leaving::{name, undecided};
 use crate::mapping::expression::template;
 use crate::mapping::file::event::{Clauses, EventDecl};
 use crate::mapping::file::reader::{Flag, Text};
@@ -81,11 +80,10 @@ fn of_row(scope: &Scope<'_>, text: &Text) -> Option<Key> {
         );
     }
     for place in template.places() {
-        if let Place::Shielded(shielded) = place
-            && let Some(class @ (Class::Mask | Class::Truncate(_))) = shielded.shield.whole
+        if let Some(class @ (Class::Mask | Class::Truncate(_))) =
+            place.shield().and_then(|shield| shield.whole)
         {
-            let column = &scope.table.columns[usize::from(shielded.cell.slot)].name;
-            let name = format!("{}.{column}", scope.table.short);
+            let name = name(scope, place).unwrap_or_default();
             scope.error(privacy::blurred_key(text.at, &name, class));
         }
     }
@@ -109,9 +107,7 @@ fn of_table(scope: &Scope<'_>, event: &EventDecl) -> Option<Key> {
     privacy::check_key(scope.report, scope.table, event.at)?;
     for (slot, place) in scope.table.key.iter().zip(&scope.table.key_places) {
         scope.reads(*slot, Side::Row);
-        if let Place::Cell(cell) = place {
-            undecided(scope, cell, event.at);
-        }
+        undecided(scope, place, event.at);
     }
     Some(Key::OfTable)
 }

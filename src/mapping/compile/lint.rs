@@ -119,7 +119,7 @@ fn few_values(place: &Place, table: &Table, lifecycles: &[&Lifecycle]) -> Option
         Place::Fact(Fact::Op | Fact::Table | Fact::SourceName) => {
             return Some("the same for most changes".to_owned());
         }
-        Place::Fact(_) | Place::Image(_) => return None,
+        Place::Fact(_) | Place::Image(_) | Place::Item(_) => return None,
         Place::Cell(cell) => cell,
         Place::Shielded(shielded) => &shielded.cell,
     };
@@ -149,7 +149,7 @@ fn cell(place: &Place) -> Option<&CellPath> {
     match place {
         Place::Cell(cell) => Some(cell),
         Place::Shielded(shielded) => Some(&shielded.cell),
-        Place::Image(_) | Place::Fact(_) => None,
+        Place::Image(_) | Place::Fact(_) | Place::Item(_) => None,
     }
 }
 
@@ -239,6 +239,7 @@ fn covers(first: &Rule, rule: &Rule) -> bool {
             .when
             .iter()
             .all(|guard| rule.when.iter().any(|other| other.text == guard.text))
+        && same(&first.each, &rule.each)
         && same(&first.key, &rule.key)
         && same(&first.headers, &rule.headers)
         && same(&first.body, &rule.body)

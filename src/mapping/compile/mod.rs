@@ -1,5 +1,6 @@
 //! From files to a [`Mapping`]: resolves names to numbers and reports everything that is wrong.
 
+mod each;
 mod event;
 mod key;
 mod lifecycle;

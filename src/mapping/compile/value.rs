@@ -118,11 +118,7 @@ pub(super) fn protected<'p>(
         return Some(None);
     };
     for place in places {
-        match place {
-            Place::Cell(cell) => note(scope, cell, own.class),
-            Place::Shielded(shielded) => note(scope, &shielded.cell, own.class),
-            Place::Image(_) | Place::Fact(_) => {}
-        }
+        note(scope, place, own.class);
     }
     Some(Some(own.class))
 }
@@ -133,7 +129,8 @@ fn protects_something<'p>(
     own: Option<&OwnClass>,
     mut places: impl Iterator<Item = &'p Place>,
 ) -> Option<()> {
-    let of_row = |place: &Place| matches!(place, Place::Cell(_) | Place::Shielded(_));
+    let of_row =
+        |place: &Place| matches!(place, Place::Cell(_) | Place::Shielded(_) | Place::Item(_));
     if let Some(own) = own
         && !places.any(of_row)
     {
@@ -317,8 +314,8 @@ fn applied(
     };
     let convert = convert?;
     for place in places {
-        if let Place::Shielded(shielded) = place
-            && !stands(convert, &shielded.shield)
+        if let Some(shield) = place.shield()
+            && !stands(convert, shield)
         {
             let text = decl.convert.as_ref()?;
             scope.error(

@@ -1,10 +1,58 @@
 //! Places whose values leave: in data, keys, subjects, headers. What is classed is protected there, or may not be read.
 
-use super::path::{CellPath, Place, Shielded};
-use super::{Scope, Undecided};
+use super::path::{ItemPath, Place, Shielded};
+use super::{ItemScope, Scope, Undecided};
 use crate::mapping::diagnostic::{At, Diagnostic};
 use crate::mapping::file::privacy::OwnClass;
-use crate::mapping::privacy::{Class, Classed, Shield};
+use crate::mapping::privacy::{Class, Classed, Shield, names};
+
+/// The column that a place is in, and where inside.
+struct Origin {
+    slot: u16,
+    /// Names from the column on.
+    inside: Vec<String>,
+    /// How many of them lead to the element, where it is one that is read.
+    to_item: usize,
+}
+
+impl Origin {
+    /// Of a place that holds something of a row.
+    fn of(scope: &Scope<'_>, place: &Place) -> Option<Self> {
+        let cell = match (place, scope.item) {
+            (Place::Cell(cell), _) => cell,
+            (Place::Shielded(shielded), _) => &shielded.cell,
+            (Place::Item(item), ItemScope::Of(each)) => {
+                let to_item = names(&each.cell.inner);
+                return Some(Self {
+                    slot: each.cell.slot,
+                    to_item: to_item.len(),
+                    inside: [to_item, names(&item.inner)].concat(),
+                });
+            }
+            (Place::Item(_) | Place::Image(_) | Place::Fact(_), _) => return None,
+        };
+        Some(Self {
+            slot: cell.slot,
+            inside: names(&cell.inner),
+            to_item: 0,
+        })
+    }
+
+    fn shield(&self, scope: &Scope<'_>) -> Shield {
+        scope.table.privacy.shield_at(self.slot, &self.inside)
+    }
+
+    fn name(&self, scope: &Scope<'_>) -> String {
+        let column = &scope.table.columns[usize::from(self.slot)].name;
+        let inside: String = self.inside.iter().map(|name| format!(".{name}")).collect();
+        format!("{}.{column}{inside}", scope.table.short)
+    }
+}
+
+/// What `[privacy]` calls a place: `booking.guest.email`.
+pub(in crate::mapping) fn name(scope: &Scope<'_>, place: &Place) -> Option<String> {
+    Some(Origin::of(scope, place)?.name(scope))
+}
 
 /// A place that leaves from `at`, protected as its classes and the event's own say; a dropped one is reported.
 pub(in crate::mapping) fn leaving(
@@ -13,54 +61,59 @@ pub(in crate::mapping) fn leaving(
     at: At,
     own: Option<&OwnClass>,
 ) -> Option<Place> {
-    let Place::Cell(cell) = place else {
+    let Some(origin) = Origin::of(scope, &place) else {
         return Some(place);
     };
-    let mut shield = shield_of(scope, &cell);
-    let name = name(scope, &cell);
+    let mut shield = origin.shield(scope);
     if shield.whole == Some(Class::Drop) {
-        scope.error(dropped(at, &name));
+        scope.error(dropped(at, &origin.name(scope)));
         return None;
     }
     if let Some(own) = own {
         let of_column = shield.whole.unwrap_or(Class::Clear);
         if own.class.is_looser_than(of_column) {
-            scope.error(
-                Diagnostic::error(
-                    own.text.at,
-                    format!("`{name}` is classed `{of_column}`, and an event may only tighten"),
-                )
-                .label(format!("`{}` is looser", own.class))
-                .hint("leave `privacy` out here, or change the class in [privacy]"),
-            );
+            scope.error(looser(own, of_column, &origin.name(scope)));
             return None;
         }
-        note(scope, &cell, own.class);
+        note(scope, &place, own.class);
         shield.whole = Some(own.class).filter(|class| *class != Class::Clear);
+    } else if shield.is_empty() {
+        undecided(scope, &place, at);
     }
-    if own.is_none() && shield.is_empty() {
-        undecided(scope, &cell, at);
-    }
-    Some(match shield.is_empty() {
-        true => Place::Cell(cell),
-        false => Place::Shielded(Box::new(Shielded { cell, shield })),
+    Some(match place {
+        place if shield.is_empty() => place,
+        Place::Cell(cell) => Place::Shielded(Box::new(Shielded { cell, shield })),
+        Place::Item(item) => Place::Item(Box::new(ItemPath {
+            inner: item.inner,
+            shield: shield.behind(origin.to_item),
+        })),
+        place => place,
     })
 }
 
 /// Keeps what leaves as it is, unless it was classed `clear`.
-pub(in crate::mapping) fn undecided(scope: &Scope<'_>, cell: &CellPath, at: At) {
-    if scope.table.privacy.is_decided(cell.slot, &cell.inner) {
+pub(in crate::mapping) fn undecided(scope: &Scope<'_>, place: &Place, at: At) {
+    let Some(origin) = Origin::of(scope, place) else {
         return;
+    };
+    if !scope.table.privacy.is_decided(origin.slot, &origin.inside) {
+        scope.reads.borrow_mut().undecided.push(Undecided {
+            slot: origin.slot,
+            inside: origin.inside.into(),
+            at,
+        });
     }
-    let Classed { slot, inside, .. } = Classed::of_place(cell.slot, &cell.inner, Class::Clear);
-    let undecided = Undecided { slot, inside, at };
-    scope.reads.borrow_mut().undecided.push(undecided);
 }
 
 /// Keeps what an event says of a place: it binds a row that is set aside, too.
-pub(in crate::mapping) fn note(scope: &Scope<'_>, cell: &CellPath, class: Class) {
-    let classed = Classed::of_place(cell.slot, &cell.inner, class);
-    scope.reads.borrow_mut().classed.push(classed);
+pub(in crate::mapping) fn note(scope: &Scope<'_>, place: &Place, class: Class) {
+    if let Some(origin) = Origin::of(scope, place) {
+        scope.reads.borrow_mut().classed.push(Classed {
+            slot: origin.slot,
+            inside: origin.inside.into(),
+            class,
+        });
+    }
 }
 
 /// Whether a place may stand where only values in the clear make sense; reported if not. `what` says where that is.
@@ -71,16 +124,16 @@ pub(in crate::mapping) fn in_the_clear(
     what: &str,
     hint: &str,
 ) -> Option<()> {
-    let Place::Cell(cell) = place else {
+    let Some(origin) = Origin::of(scope, place) else {
         return Some(());
     };
-    let shield = shield_of(scope, cell);
+    let shield = origin.shield(scope);
     let class = match (shield.whole, shield.inside.first()) {
         (Some(class), _) => class,
         (None, Some((_, class))) => *class,
         (None, None) => return Some(()),
     };
-    let name = name(scope, cell);
+    let name = origin.name(scope);
     if shield.whole == Some(Class::Drop) {
         scope.error(dropped(at, &name));
     } else {
@@ -93,19 +146,13 @@ pub(in crate::mapping) fn in_the_clear(
     None
 }
 
-fn shield_of(scope: &Scope<'_>, cell: &CellPath) -> Shield {
-    scope.table.privacy.shield(cell.slot, &cell.inner)
-}
-
-fn name(scope: &Scope<'_>, cell: &CellPath) -> String {
-    let column = &scope.table.columns[usize::from(cell.slot)].name;
-    let classed = Classed::of_place(cell.slot, &cell.inner, Class::Clear);
-    let inside: String = classed
-        .inside
-        .iter()
-        .map(|name| format!(".{name}"))
-        .collect();
-    format!("{}.{column}{inside}", scope.table.short)
+fn looser(own: &OwnClass, of_column: Class, name: &str) -> Diagnostic {
+    Diagnostic::error(
+        own.text.at,
+        format!("`{name}` is classed `{of_column}`, and an event may only tighten"),
+    )
+    .label(format!("`{}` is looser", own.class))
+    .hint("leave `privacy` out here, or change the class in [privacy]")
 }
 
 fn dropped(at: At, name: &str) -> Diagnostic {

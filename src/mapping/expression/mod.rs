@@ -24,7 +24,7 @@ use rowbridge_api::{Op, OpSet};
 use super::diagnostic::{At, Diagnostic, Report};
 use super::file::reader::Text;
 use super::privacy::Classed;
-use super::rule::{RowImage, Side, Table};
+use super::rule::{Each, RowImage, Side, Table};
 
 /// Where an expression is compiled: the table it reads and the operations it runs on.
 pub(super) struct Scope<'a> {
@@ -33,6 +33,17 @@ pub(super) struct Scope<'a> {
     pub(super) ops: OpSet,
     pub(super) image: RowImage,
     pub(super) reads: &'a RefCell<Reads>,
+    pub(super) item: ItemScope<'a>,
+}
+
+/// What `$.item` is.
+#[derive(Clone, Copy)]
+pub(super) enum ItemScope<'a> {
+    /// The rule has no `each`.
+    No,
+    /// Its `each` is broken, and reported.
+    Broken,
+    Of(&'a Each),
 }
 
 /// The columns that a rule reads.

@@ -4,7 +4,7 @@ use jsonpath_rust::parser::model::{JpQuery, Segment, Selector, SingularQuerySegm
 use rowbridge_api::{Kind, Type};
 
 use super::tokens::{PathPlace, scan_path};
-use super::{Scope, parse_path};
+use super::{ItemScope, Scope, parse_path};
 use crate::mapping::diagnostic::{At, Diagnostic, one_of};
 use crate::mapping::file::reader::Text;
 use crate::mapping::privacy::Shield;
@@ -17,6 +17,8 @@ pub(in crate::mapping) enum Place {
     Cell(CellPath),
     /// A cell whose value leaves, and is protected then.
     Shielded(Box<Shielded>),
+    /// The element that `each` is at.
+    Item(Box<ItemPath>),
     /// A whole image; only its existence can be asked for.
     Image(Side),
     Fact(Fact),
@@ -38,6 +40,14 @@ pub(in crate::mapping) enum Fact {
 #[derive(Clone, Debug)]
 pub(in crate::mapping) struct Shielded {
     pub(in crate::mapping) cell: CellPath,
+    pub(in crate::mapping) shield: Shield,
+}
+
+/// What is read of an element.
+#[derive(Clone, Debug)]
+pub(in crate::mapping) struct ItemPath {
+    pub(in crate::mapping) inner: Inner,
+    /// What protects it where it leaves; places inside are counted from the element on.
     pub(in crate::mapping) shield: Shield,
 }
 
@@ -91,8 +101,27 @@ impl Place {
                 Inner::Query(_) => PlaceType::Nodes,
             },
             Self::Shielded(shielded) => Self::Cell(shielded.cell.clone()).ty(scope),
+            Self::Item(item) => match (&item.inner, scope.item) {
+                (Inner::Whole, ItemScope::Of(each)) => match &each.element {
+                    Some(ty) => PlaceType::Column(ty.clone()),
+                    None => PlaceType::Document,
+                },
+                (Inner::Query(_), _) => PlaceType::Nodes,
+                _ => PlaceType::Document,
+            },
             Self::Image(_) => PlaceType::Image,
             Self::Fact(fact) => PlaceType::Column(fact.ty()),
+        }
+    }
+}
+
+impl Place {
+    /// What protects it where it leaves.
+    pub(in crate::mapping) fn shield(&self) -> Option<&Shield> {
+        match self {
+            Self::Shielded(shielded) => Some(&shielded.shield),
+            Self::Item(item) => Some(&item.shield).filter(|shield| !shield.is_empty()),
+            Self::Cell(_) | Self::Image(_) | Self::Fact(_) => None,
         }
     }
 }
@@ -197,6 +226,9 @@ pub(super) fn resolve(
     if let Some(fact) = fact(first, second, segments.len()) {
         return Some(Place::Fact(fact));
     }
+    if first == "item" {
+        return item(scope, &segments[1..], at);
+    }
     let side = match first {
         "before" => Side::Before,
         "after" => Side::After,
@@ -233,6 +265,37 @@ fn fact(first: &str, second: Option<&str>, length: usize) -> Option<Fact> {
     }
 }
 
+/// What follows `$.item`.
+fn item(scope: &Scope<'_>, segments: &[Segment], at: impl Fn(usize) -> At) -> Option<Place> {
+    let each = match scope.item {
+        ItemScope::Of(each) => each,
+        ItemScope::Broken => return None,
+        ItemScope::No => {
+            scope.error(
+                Diagnostic::error(at(0), "`$.item` is an element of what `each` names")
+                    .label("this rule has no `each`")
+                    .hint("each = \"$.after.tags\": one event for every element"),
+            );
+            return None;
+        }
+    };
+    let inner = match (segments, &each.element) {
+        ([], _) => Inner::Whole,
+        (_, Some(ty)) => {
+            scope.error(
+                Diagnostic::error(at(1), format!("`$.item` is {}, not a document", ty.name))
+                    .label("nothing to read inside"),
+            );
+            return None;
+        }
+        (segments, None) => inside(scope, segments, || at(1))?,
+    };
+    Some(Place::Item(Box::new(ItemPath {
+        inner,
+        shield: Shield::default(),
+    })))
+}
+
 /// The column named after the image `part`; after `key` it has to be of the key.
 fn column(scope: &Scope<'_>, part: &str, name: Option<&str>, at: At) -> Option<u16> {
     let Some(name) = name else {
@@ -267,14 +330,11 @@ fn misread(text: &Text, names: &[Option<&str>], place: &PathPlace) -> Option<usi
 
 /// The parts of a change document.
 const PARTS: &[&str] = &[
-    "row", "before", "after", "key", "op", "table", "tx", "source",
+    "row", "before", "after", "key", "item", "op", "table", "tx", "source",
 ];
 
 fn unknown_part(scope: &Scope<'_>, at: At, part: &str) -> Diagnostic {
     let error = Diagnostic::error(at, format!("a change has no part `{part}`"));
-    if part == "item" {
-        return Diagnostic::not_yet(at, "`each` with its `$.item`");
-    }
     if scope.table.slot(part).is_some() {
         return error.hint(format!("did you mean `$.row.{part}`?"));
     }
@@ -330,6 +390,11 @@ pub(super) fn inner(
         );
         return None;
     }
+    inside(scope, segments, at)
+}
+
+/// Compiles what is read inside a document.
+fn inside(scope: &Scope<'_>, segments: &[Segment], at: impl Fn() -> At) -> Option<Inner> {
     let steps: Option<Box<[Step]>> = segments.iter().map(step_of).collect();
     if let Some(steps) = steps {
         return Some(Inner::Steps(steps));

@@ -59,6 +59,7 @@ pub(in crate::mapping) struct EventDecl {
     pub(in crate::mapping) doc: String,
     pub(in crate::mapping) table: Option<Text>,
     pub(in crate::mapping) transition: Option<TransitionDecl>,
+    pub(in crate::mapping) each: Option<Text>,
     pub(in crate::mapping) clauses: Clauses,
 }
 
@@ -70,6 +71,7 @@ pub(super) const EVENT_KEYS: &[&str] = &[
     "on",
     "changed",
     "transition",
+    "each",
     "when",
     "only",
     "time",
@@ -103,7 +105,7 @@ pub(super) const DEFAULTS_KEYS: &[&str] = &[
     "check",
 ];
 /// The keys of an event that this version knows by name only.
-pub(super) const LATER_KEYS: &[&str] = &["lookup", "each", "reverts", "transaction"];
+pub(super) const LATER_KEYS: &[&str] = &["lookup", "reverts", "transaction"];
 
 impl EventDecl {
     pub(super) fn read(table: &Table<'_>) -> Self {
@@ -132,6 +134,7 @@ impl EventDecl {
             transition: table
                 .get("transition")
                 .and_then(|node| TransitionDecl::read(&node)),
+            each: table.text("each"),
             clauses: Clauses::read(table),
         }
     }

@@ -92,17 +92,6 @@ pub(super) struct Classed {
     pub(super) class: Class,
 }
 
-impl Classed {
-    /// A place that is read, as one that is classed.
-    pub(super) fn of_place(slot: u16, inner: &Inner, class: Class) -> Self {
-        Self {
-            slot,
-            inside: names(inner).map(str::to_owned).collect(),
-            class,
-        }
-    }
-}
-
 /// What protects a value on its way out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Shield {
@@ -113,6 +102,17 @@ pub(super) struct Shield {
 }
 
 impl Shield {
+    /// The same for what lies behind so many names.
+    pub(super) fn behind(self, names: usize) -> Self {
+        let inside = self.inside.into_iter();
+        Self {
+            whole: self.whole,
+            inside: inside
+                .map(|(path, class)| (path[names..].into(), class))
+                .collect(),
+        }
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.whole.is_none() && self.inside.is_empty()
     }
@@ -143,21 +143,18 @@ impl TablePrivacy {
     /// What protects a place that leaves by a rule. The strictest of the classes that contain it protects all of
     /// it, `drop` included; those of places further inside are kept apart.
     pub(super) fn shield(&self, slot: u16, inner: &Inner) -> Shield {
-        shield(self.classes.iter(), slot, inner)
+        self.shield_at(slot, &names(inner))
+    }
+
+    /// What protects what is read at these names of a column.
+    pub(super) fn shield_at(&self, slot: u16, read: &[String]) -> Shield {
+        shield(self.classes.iter(), slot, read)
     }
 
     /// Whether a class says something of all of a place, be it that it may leave.
-    pub(super) fn is_decided(&self, slot: u16, inner: &Inner) -> bool {
-        let read: Vec<&str> = names(inner).collect();
-        self.classes.iter().any(|classed| {
-            let is_around = classed.inside.len() <= read.len()
-                && classed
-                    .inside
-                    .iter()
-                    .zip(&read)
-                    .all(|(classed, read)| classed == read);
-            classed.slot == slot && is_around
-        })
+    pub(super) fn is_decided(&self, slot: u16, read: &[String]) -> bool {
+        let mut classes = self.classes.iter();
+        classes.any(|classed| classed.slot == slot && read.starts_with(&classed.inside))
     }
 
     /// What protects a column of a row that is set aside; `None` if it is left out.
@@ -172,25 +169,18 @@ impl TablePrivacy {
             return None;
         }
         let classes = self.classes.iter().chain(&self.of_events);
-        Some(shield(classes, slot, &Inner::Whole))
-            .filter(|shield| shield.whole != Some(Class::Drop))
+        Some(shield(classes, slot, &[])).filter(|shield| shield.whole != Some(Class::Drop))
     }
 }
 
-fn shield<'a>(classes: impl Iterator<Item = &'a Classed>, slot: u16, inner: &Inner) -> Shield {
-    let read: Vec<&str> = names(inner).collect();
+fn shield<'a>(classes: impl Iterator<Item = &'a Classed>, slot: u16, read: &[String]) -> Shield {
     let mut whole = Class::Clear;
     let mut inside: Vec<(Box<[String]>, Class)> = Vec::new();
     let of_column = classes.filter(|classed| classed.slot == slot && classed.class != Class::Clear);
     for classed in of_column {
-        let alike = classed
-            .inside
-            .iter()
-            .zip(&read)
-            .all(|(classed, read)| classed == read);
-        if alike && classed.inside.len() <= read.len() {
+        if read.starts_with(&classed.inside) {
             whole = whole.or_stricter(classed.class);
-        } else if alike {
+        } else if classed.inside.starts_with(read) {
             match inside.iter_mut().find(|(path, _)| *path == classed.inside) {
                 Some((_, class)) => *class = class.or_stricter(classed.class),
                 None => inside.push((classed.inside.clone(), classed.class)),
@@ -206,13 +196,14 @@ fn shield<'a>(classes: impl Iterator<Item = &'a Classed>, slot: u16, inner: &Inn
 }
 
 /// The names that a place goes through. A query may read anything: it counts as read from the whole column.
-fn names(inner: &Inner) -> impl Iterator<Item = &str> {
+pub(super) fn names(inner: &Inner) -> Vec<String> {
     let steps: &[Step] = match inner {
         Inner::Steps(steps) => steps,
         Inner::Whole | Inner::Query(_) => &[],
     };
-    steps.iter().filter_map(|step| match step {
-        Step::Name(name) => Some(name.as_str()),
+    let names = steps.iter().filter_map(|step| match step {
+        Step::Name(name) => Some(name.clone()),
         Step::Index(_) => None,
-    })
+    });
+    names.collect()
 }

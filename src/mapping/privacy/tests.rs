@@ -259,7 +259,7 @@ fn a_protected_record_is_read_again_and_not_hashed_twice() {
     reader.line(&record.to_string(), &mut batch).unwrap();
     reader.end(&mut batch);
     let change = batch.items.iter().find_map(|item| match item {
-        Item::Change(change) => Some(change.clone()),
+        Item::Change(change) => Some(*change),
         _ => None,
     });
     let row = batch.after(&change.unwrap()).unwrap();

@@ -6,8 +6,9 @@ use serde_json::Value;
 use super::{Class, HashKey, Shield};
 use crate::mapping::context::{Context, Found, Written, step_into, write_json};
 use crate::mapping::convert::quote_since;
-use crate::mapping::expression::path::{Inner, Shielded};
+use crate::mapping::expression::path::{Inner, ItemPath, Place, Shielded};
 use crate::mapping::fault::Fault;
+use crate::mapping::item::Item;
 
 /// How a value is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,7 +114,12 @@ impl Shield {
     fn document(&self, ty: &Type, raw: &[u8], key: Option<&HashKey>) -> Result<Value, Unprotected> {
         let mut json = Vec::new();
         ty.write_json(raw, &mut json).map_err(Unprotected::Value)?;
-        let mut document = serde_json::from_slice(&json).map_err(|_| Unprotected::NotJson)?;
+        let document = serde_json::from_slice(&json).map_err(|_| Unprotected::NotJson)?;
+        self.protected(document, key)
+    }
+
+    /// A document, protected inside.
+    fn protected(&self, mut document: Value, key: Option<&HashKey>) -> Result<Value, Unprotected> {
         for (names, class) in &self.inside {
             protect_inside(&mut document, names, *class, key)?;
         }
@@ -186,10 +192,59 @@ fn protect_node(node: &mut Value, class: Class, key: Option<&HashKey>) -> Result
 }
 
 impl Context<'_> {
-    /// Appends a protected place.
+    /// Appends a place that is protected.
     ///
     /// # Errors
     /// As [`Context::read`], or it cannot be protected. `Ok(Written::Nothing)` if there is no value.
+    pub(in crate::mapping) fn write_protected(
+        &self,
+        place: &Place,
+        form: Form,
+        out: &mut Vec<u8>,
+    ) -> Result<Written, Fault> {
+        match place {
+            Place::Shielded(shielded) => self.write_shielded(shielded, form, out),
+            Place::Item(item) => self.write_item(item, form, out),
+            Place::Cell(_) | Place::Image(_) | Place::Fact(_) => Ok(Written::Nothing),
+        }
+    }
+
+    fn write_item(&self, path: &ItemPath, form: Form, out: &mut Vec<u8>) -> Result<Written, Fault> {
+        let ItemPath { inner, shield } = path;
+        let fault = |unprotected: Unprotected| unprotected.fault("item");
+        let node = match self.item {
+            Some(Item::Json(node)) => node,
+            Some(Item::Value(value)) if matches!(inner, Inner::Whole) => {
+                let start = out.len();
+                value.write_text(out);
+                let class = shield.whole.unwrap_or(Class::Clear);
+                self.protect_text_since(class, start, out)?;
+                if form == Form::Json {
+                    quote_since(start, out);
+                }
+                return Ok(Written::Value);
+            }
+            _ => return Ok(Written::Nothing),
+        };
+        let document = shield.protected(node.clone(), self.key).map_err(fault)?;
+        let node = match inner {
+            Inner::Whole => Some(document),
+            Inner::Steps(steps) => step_into(document, steps),
+            Inner::Query(query) => Some(self.query_item(query, &document)?),
+        };
+        let Some(node) = node.filter(|node| !node.is_null()) else {
+            return Ok(Written::Nothing);
+        };
+        shield
+            .write_node(&node, form, self.key, out)
+            .map_err(fault)?;
+        Ok(Written::Value)
+    }
+
+    /// Appends a protected cell, or what is read inside it.
+    ///
+    /// # Errors
+    /// As [`Context::write_protected`].
     pub(in crate::mapping) fn write_shielded(
         &self,
         place: &Shielded,
