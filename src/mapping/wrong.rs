@@ -68,6 +68,10 @@ fn what_is_meant_raises_no_warning() {
             "{compacted}{EVENT}key = \"{{pnr}}\"\n{}image = \"before\"\nkey = \"{{pnr}}\"\nchanged = [\"pnr\"]\ntombstone = true",
             EVENT.replace("\"E\"", "\"Gone\"")
         ),
+        format!(
+            "{compacted}{}each = \"$.before.tags\"\nkey = \"{{id}}/{{$.item}}\"\nchanged = [\"tags\"]\ntombstone = true\n{EVENT}each = \"$.row.tags\"\nkey = \"{{id}}/{{$.item}}\"",
+            EVENT.replace("\"E\"", "\"Gone\"")
+        ),
         // Somebody decided, or it only looks so.
         classed(
             "segment.address",
@@ -214,6 +218,7 @@ wrong_files! {
     warning_key_of_a_state: format!("{HEAD}{LIFECYCLE}{EVENT}transition = {TO_FLOWN}\nkey = \"{{status}}\""),
     warning_personal_column: format!("{HEAD}{EVENT}[event.data]\nemail = \"$.row.attrs.contact.email\"\ncity = {{ path = \"$.row.address.city\", privacy = \"clear\" }}"),
     warning_key_that_stays: format!("{}{EVENT}key = \"{{flight_no}}/{{id}}\"", HEAD.replace("partitions = 24", "partitions = 24\ncleanup = \"compact\"")),
+    warning_key_of_an_element_that_stays: format!("{}{EVENT}each = \"$.row.tags\"\nkey = \"{{id}}/{{$.item}}\"", HEAD.replace("partitions = 24", "partitions = 24\ncleanup = \"compact\"")),
     warning_masked_key: classed("segment.pnr", "mask", "key = \"{pnr}\""),
     toml_syntax: format!("{HEAD}[[event]\ntype = \"E\""),
     unknown_table: format!("{HEAD}{}", EVENT.replace("\"segment\"", "\"segmnt\"")),

@@ -170,13 +170,21 @@ fn keys_that_stay(
         other.table == rule.table
             && other.topic == rule.topic
             && matches!(other.body, Body::Tombstone)
-            && (other.image == RowImage::Before || other.ops.contains(Op::Delete))
+            && (other.image == RowImage::Before
+                || other.ops.contains(Op::Delete)
+                || other.each.is_some())
     };
-    let changeable = key
-        .places()
-        .filter_map(cell)
-        .find(|cell| !table.key.contains(&cell.slot));
-    let (Some(cell), Some(at)) = (changeable, compiled.sites[number].key) else {
+    // An element may go while its row stays.
+    let elements = |place: &Place| match (place, &rule.each) {
+        (Place::Item(_), Some(each)) => Some(each.cell.slot),
+        _ => None,
+    };
+    let changeable = key.places().find_map(|place| {
+        let of_row = cell(place).map(|cell| cell.slot);
+        let of_row = of_row.filter(|slot| !table.key.contains(slot));
+        of_row.or_else(|| elements(place))
+    });
+    let (Some(slot), Some(at)) = (changeable, compiled.sites[number].key) else {
         return;
     };
     if !is_compacted
@@ -186,12 +194,16 @@ fn keys_that_stay(
     {
         return;
     }
-    let column = &table.columns[usize::from(cell.slot)].name;
+    let column = &table.columns[usize::from(slot)].name;
+    let old = match key.places().any(|place| elements(place).is_some()) {
+        true => format!("each = \"$.before.{column}\""),
+        false => "image = \"before\"".to_owned(),
+    };
     report.push(
         Diagnostic::warning(at, "a compacted topic keeps keys that are no more")
             .label(format!("when `{column}` changes, the old key stays for good"))
             .hint(format!(
-                "add a rule of this table with image = \"before\", changed = [\"{column}\"] and tombstone = true"
+                "add a rule of this table before it, with {old}, changed = [\"{column}\"] and tombstone = true"
             )),
     );
 }
