@@ -124,12 +124,12 @@ fn a_place_in_a_classed_document_has_the_strictest_class_of_both() {
 fn an_event_tightens_what_it_publishes() {
     let rules = classes(
         r#""segment.pnr" = "truncate(4)""#,
-        r#"data = { pnr = { path = "$.row.pnr", privacy = "hash" }, seat = { path = "$.row.seat_no", privacy = "truncate(1)" }, first = { coalesce = ["$.row.seat_no", "$.row.pnr"], privacy = "mask" }, both = { template = "{seat_no}-{pnr}", privacy = "mask" }, fare = { path = "$.row.fare", privacy = "drop" }, kind = { map = "$.row.status", with = { OPEN = "open" }, privacy = "mask" } }"#,
+        r#"data = { pnr = { path = "$.row.pnr", privacy = "hash" }, seat = { path = "$.row.seat_no", privacy = "truncate(1)" }, first = { coalesce = ["$.row.seat_no", "$.row.pnr"], privacy = "mask" }, both = { template = "{seat_no}-{pnr}", privacy = "mask" }, quoted = { template = "\"{seat_no}\"", privacy = "truncate(3)" }, change = { delta = "fare", privacy = "mask" }, fare = { path = "$.row.fare", privacy = "drop" }, kind = { map = "$.row.status", with = { OPEN = "open" }, privacy = "mask" } }"#,
     );
     assert_eq!(
         insert(&rules, &[]),
         [format!(
-            r#"E 7 {{"pnr":"{HASHED_PNR}","seat":"1","first":"***","both":"********","kind":"****"}}"#
+            r#"E 7 {{"pnr":"{HASHED_PNR}","seat":"1","first":"***","both":"********","quoted":"\"12","change":null,"kind":"****"}}"#
         )]
     );
 }

@@ -191,6 +191,20 @@ fn protect_node(node: &mut Value, class: Class, key: Option<&HashKey>) -> Result
     Ok(())
 }
 
+/// Makes a JSON string the text that it is, and lets other JSON stand.
+fn unquote_since(start: usize, out: &mut Vec<u8>) {
+    if out.get(start) != Some(&b'"') {
+        return;
+    }
+    if !out[start..].contains(&b'\\') {
+        out.remove(start);
+        out.pop();
+    } else if let Ok(text) = serde_json::from_slice::<String>(&out[start..]) {
+        out.truncate(start);
+        out.extend_from_slice(text.as_bytes());
+    }
+}
+
 impl Context<'_> {
     /// Appends a place that is protected.
     ///
@@ -292,11 +306,7 @@ impl Context<'_> {
         if &out[start..] == b"null" {
             return Ok(());
         }
-        if let Ok(text) = serde_json::from_slice::<std::borrow::Cow<'_, str>>(&out[start..]) {
-            let text = text.into_owned();
-            out.truncate(start);
-            out.extend_from_slice(text.as_bytes());
-        }
+        unquote_since(start, out);
         self.protect_text_since(class, start, out)?;
         quote_since(start, out);
         Ok(())
