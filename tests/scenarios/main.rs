@@ -16,6 +16,7 @@ mod instances;
 mod kills;
 mod legacy;
 mod operations;
+mod privacy;
 mod readme;
 mod rows;
 mod seats;
