@@ -12,6 +12,7 @@
 //! - [`cli`], [`config`], [`http`]: how people and probes reach it
 //! - [`embed`]: the same pipeline inside of another program, over a source of its own
 //! - [`init`]: a first mapping from what a source tells of its tables; pure
+//! - `words`, `personal`: names as words, and what looks personal by them
 //! - [`health`], [`metrics`], [`mod@log`], [`refusal`], [`paint`]: what it tells about itself, and how that looks
 
 pub mod cli;
@@ -27,6 +28,7 @@ pub mod mapping;
 pub mod metrics;
 pub mod pack;
 pub mod paint;
+mod personal;
 pub mod pipeline;
 pub mod refusal;
 #[cfg_attr(
@@ -39,3 +41,4 @@ pub mod refusal;
 mod screen;
 pub mod sink;
 mod stop;
+mod words;

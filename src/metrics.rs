@@ -101,6 +101,18 @@ struct TableOp {
 
 type Label = [(&'static str, String); 1];
 
+/// Name, help and label.
+const QUARANTINED: (&str, &str, &str) = (
+    "quarantined",
+    "Records put into the quarantine topic, by the rule that failed",
+    "rule",
+);
+const RETRIES: (&str, &str, &str) = (
+    "retries",
+    "Starts after a passing error, by whose error it was",
+    "peer",
+);
+
 impl Metrics {
     /// Metrics for a mapping whose rules give events of `event_types`, in rule order.
     #[must_use]
@@ -117,30 +129,14 @@ impl Metrics {
                 ("events", "Events published", "type"),
                 event_types,
             ),
-            quarantined: RuleCounters::register(
-                &mut registry,
-                (
-                    "quarantined",
-                    "Records put into the quarantine topic, by the rule that failed",
-                    "rule",
-                ),
-                event_types,
-            ),
+            quarantined: RuleCounters::register(&mut registry, QUARANTINED, event_types),
             changes,
             commits: named(
                 &mut registry,
                 ("kafka_commits", "Kafka transactions", "result"),
                 CommitResult::ALL.map(CommitResult::as_str),
             ),
-            retries: named(
-                &mut registry,
-                (
-                    "retries",
-                    "Starts after a passing error, by whose error it was",
-                    "peer",
-                ),
-                Peer::ALL.map(Peer::as_str),
-            ),
+            retries: named(&mut registry, RETRIES, Peer::ALL.map(Peer::as_str)),
             visible,
             lag_bytes: gauge(
                 &mut registry,

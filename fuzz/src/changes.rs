@@ -7,7 +7,7 @@ use rowbridge::event::EncodedBatch;
 use rowbridge::event_json::EventJson;
 use rowbridge::mapping::Mapping;
 use rowbridge::mapping::capture::{Header, Writer};
-use rowbridge::mapping::change_document::ChangeDocument;
+use rowbridge::mapping::change_document::{ChangeDocument, Protection};
 use rowbridge::mapping::change_json::{ChangeReader, Replay, Tables};
 use rowbridge::mapping::coverage::Seen;
 use rowbridge_api::{Batch, Cell, Change, Item, Row, Shape, Transaction};
@@ -175,6 +175,7 @@ fn write_and_read(tables: &Arc<Tables>, batch: &Batch, tx: &Transaction, change:
         tx,
         change,
         identity: &pack::identity(),
+        protection: Protection::NONE,
     };
     document.write(&mut line);
     let line = String::from_utf8(line).expect("a document is text");

@@ -9,12 +9,13 @@ use std::process::ExitCode;
 
 use rowbridge_api::{Finding, Severity};
 
-use super::REFUSED;
 use super::args::CheckArgs;
+use super::{REFUSED, hash_key};
 use crate::config::{Config, ConfigError};
 use crate::mapping::{self, Diagnostics, Mapping};
 use crate::pack;
 use crate::paint::{Look, Tone};
+use crate::refusal::Refusal;
 
 /// Where the lines below a finding's first begin.
 const INDENT: &str = "   ";
@@ -221,6 +222,13 @@ fn compiled(config: &Config, look: Look, report: &mut Report) -> Option<Mapping>
     match Mapping::compile(&pack) {
         Ok((mapping, warnings)) => {
             report.diagnostics(&warnings, look);
+            if let Err(error) = hash_key::of(&mapping, Some(&config.privacy)) {
+                let (problem, fix) = match error.downcast::<Refusal>() {
+                    Ok(refusal) => (refusal.problem, refusal.hint),
+                    Err(error) => (format!("{error:#}"), String::new()),
+                };
+                report.error(Area::Configuration, problem, fix);
+            }
             Some(mapping)
         }
         Err(diagnostics) => {

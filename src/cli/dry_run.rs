@@ -18,10 +18,10 @@ use std::sync::Arc;
 
 use rowbridge_api::{Batch, Identity};
 
-use super::REFUSED;
 use super::args::DryRunArgs;
 use super::follow::{Flow, Taker as _, ended};
 use super::input::Input;
+use super::{REFUSED, hash_key};
 use crate::config::Config;
 use crate::mapping::change_json::{ChangeReader, LineError, Tables};
 use crate::mapping::{Mapping, Pack, Stamp};
@@ -51,6 +51,7 @@ pub(super) async fn run(config: Option<&Path>, args: &DryRunArgs) -> anyhow::Res
     let Some(mapping) = compile(&pack)? else {
         return Ok(ExitCode::from(REFUSED));
     };
+    let mapping = Arc::new(hash_key::keyed_by(mapping, config)?.for_protected_input());
     let ended = ended(args.duration);
     tokio::pin!(ended);
     let input = tokio::select! {
@@ -105,9 +106,9 @@ async fn live(_config: Option<&Path>, _args: &DryRunArgs) -> anyhow::Result<Exit
 }
 
 /// Compiles a pack; `None` once what is wrong with it is on standard error.
-pub(super) fn compile(pack: &Pack) -> io::Result<Option<Arc<Mapping>>> {
+pub(super) fn compile(pack: &Pack) -> io::Result<Option<Mapping>> {
     match Mapping::compile(pack) {
-        Ok((mapping, _)) => Ok(Some(Arc::new(mapping))),
+        Ok((mapping, _)) => Ok(Some(mapping)),
         Err(diagnostics) => {
             let look = Look::of(&io::stderr());
             writeln!(io::stderr(), "{}", diagnostics.render(look))?;

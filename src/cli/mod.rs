@@ -10,6 +10,7 @@ mod crash;
 mod drop;
 mod dry_run;
 mod follow;
+mod hash_key;
 mod health;
 #[cfg(all(feature = "postgres", feature = "mongodb", feature = "kafka"))]
 mod init;

@@ -8,6 +8,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -18,7 +19,7 @@ use zstd::stream::write::Encoder;
 use super::args::RecordArgs;
 use super::follow::{Flow, Live, Taker, follow};
 use super::quantity::{bytes, whole};
-use super::{REFUSED, dry_run, load};
+use super::{REFUSED, dry_run, hash_key, load};
 use crate::mapping::Mapping;
 use crate::mapping::capture::{Counts, Header, Writer};
 use crate::pack;
@@ -51,6 +52,7 @@ pub(super) async fn run(config: Option<&Path>, args: &RecordArgs) -> anyhow::Res
     else {
         return Ok(ExitCode::from(REFUSED));
     };
+    let mapping = Arc::new(hash_key::keyed(mapping, Some(&config.privacy))?);
     let existing = match args.force {
         true => Existing::Replaced,
         false => Existing::Kept,
@@ -87,7 +89,7 @@ struct Recorder {
 }
 
 impl Recorder {
-    fn new(mapping: &Mapping, header: Header, output: Output, limit: Option<u64>) -> Self {
+    fn new(mapping: &Arc<Mapping>, header: Header, output: Output, limit: Option<u64>) -> Self {
         Self {
             writer: Writer::new(mapping, header),
             output,

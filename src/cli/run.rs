@@ -9,7 +9,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use tokio_util::sync::CancellationToken;
 
-use super::{FAILED, peers, source};
+use super::{FAILED, hash_key, peers, source};
 use crate::config::{Config, SinkConfig};
 use crate::health::Health;
 use crate::http::Server;
@@ -58,7 +58,7 @@ fn compile(config: &Config) -> Result<Mapping> {
     if !warnings.is_empty() {
         tracing::warn!("{}", warnings.render(Look::PLAIN));
     }
-    Ok(mapping)
+    hash_key::keyed(mapping, Some(&config.privacy))
 }
 
 /// The pipeline with its probes, until a signal.

@@ -18,10 +18,10 @@ use anyhow::Context as _;
 
 use super::args::TestArgs;
 use super::{FAILED, REFUSED};
-use crate::mapping::Mapping;
 use crate::mapping::cases::{Case, Outcome, Problems};
 use crate::mapping::change_json::Tables;
 use crate::mapping::coverage::{Coverage, Seen};
+use crate::mapping::{HashKey, Mapping};
 use crate::pack;
 use crate::paint::Look;
 use crate::refusal::Refusal;
@@ -118,7 +118,7 @@ fn test_pack(
         true => String::new(),
         false => warnings.render(look) + "\n",
     };
-    let mapping = Arc::new(mapping);
+    let mapping = Arc::new(mapping.with_hash_key(HashKey::published()));
     let tables = Tables::of(&mapping);
     let mut cases = Vec::new();
     let mut problems = Vec::new();

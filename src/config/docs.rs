@@ -40,6 +40,10 @@ const TABLES: &[(&str, &str)] = &[
         "Instead of Kafka: events as JSON lines on standard output. It keeps no position of its own: the next start goes on where the source was acknowledged, or from the beginning where the source keeps no place either.",
     ),
     (
+        "privacy",
+        "What the mapping's `[privacy]` hashes with. Whoever has the key can try out values: keep it as a password. Under a new key equal values have other hashes than before.",
+    ),
+    (
         "limits",
         "Every queue, buffer and time-out that has a say in memory or latency. The defaults are meant to be right.",
     ),

@@ -30,7 +30,7 @@ pub use render::ConfigProblems;
 pub use secret::{Secret, Url};
 pub use settings::{
     Config, Http, KafkaSettings, Limits, Log, LogFormat, MongoDbSettings, OnDrop, PostgresSettings,
-    SinkConfig, SourceConfig, Tls,
+    PrivacySettings, SinkConfig, SourceConfig, Tls,
 };
 
 /// Where the file is looked for when none is named.
@@ -125,6 +125,7 @@ impl Config {
     fn resolved(mut self, folder: &Path) -> Self {
         let resolve = |path: &mut PathBuf| *path = folder.join(&path);
         resolve(&mut self.mapping);
+        self.privacy.hash_key_file.iter_mut().for_each(resolve);
         match &mut self.source {
             SourceConfig::Postgres(postgres) => [
                 &mut postgres.password_file,

@@ -10,6 +10,7 @@ pub(super) fn check(given: &mut Given) {
     one_source(given, &mut problems);
     one_sink(given, &mut problems);
     passwords_and_certificates(given, &mut problems);
+    hash_key(given, &mut problems);
     limits(given, &mut problems);
     #[cfg(feature = "postgres")]
     source_url(given, &mut problems);
@@ -111,6 +112,28 @@ fn passwords_and_certificates(given: &Given, problems: &mut Vec<Problem>) {
                 help: Some("use `tls = \"verify-full\"`, or remove it".to_owned()),
             });
         }
+    }
+}
+
+/// One key, from one place.
+fn hash_key(given: &Given, problems: &mut Vec<Problem>) {
+    let has = |name: &str| given.has(&format!("privacy.{name}"));
+    match (has("hash_key"), has("hash_key_file")) {
+        (true, true) => problems.push(Problem {
+            title: "two keys to hash with".to_owned(),
+            origin: given.origin("privacy.hash_key"),
+            label: "`hash_key_file` is given too".to_owned(),
+            help: Some("keep one of the two".to_owned()),
+        }),
+        (false, false) if given.has("privacy") => problems.push(Problem {
+            title: "`privacy.hash_key_id` without a key".to_owned(),
+            origin: given.origin("privacy"),
+            label: "the id of which key?".to_owned(),
+            help: Some(
+                "set `hash_key_file`, or ROWBRIDGE_PRIVACY__HASH_KEY in the environment".to_owned(),
+            ),
+        }),
+        _ => {}
     }
 }
 

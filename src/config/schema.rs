@@ -181,6 +181,13 @@ pub(super) const KEYS: &[Key] = keys! {
     "sink.stdout": Marker, Optional,
         "`[sink.stdout]` alone chooses it.";
 
+    "privacy.hash_key_id": Text, RequiredInTable,
+        "Stands before every hash (`2026a:...`), so that a new key is seen: 1 to 16 letters, digits, `-`, `_` and `.`. A key of one's own gets an id of its own.";
+    "privacy.hash_key": Kind::Secret, Optional,
+        "The key that `hash` in the mapping is made with: at least 32 bytes, such as `openssl rand -base64 32` prints. Better in the environment than in the file.";
+    "privacy.hash_key_file": Path, Optional,
+        "File that holds the key, read at every start; a line end after it is ignored.";
+
     "limits.channel_bytes": Size(MIB..=4096 * MIB), Default("\"4MiB\""),
         "Source bytes read and not yet handed to the sink.";
     "limits.batch_bytes": Size(4 * KIB..=64 * MIB), Default("\"256KiB\""),

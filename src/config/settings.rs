@@ -19,9 +19,20 @@ pub struct Config {
     pub params: toml::Table,
     pub source: SourceConfig,
     pub sink: SinkConfig,
+    #[serde(default)]
+    pub privacy: PrivacySettings,
     pub limits: Limits,
     pub http: Http,
     pub log: Log,
+}
+
+/// `[privacy]`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PrivacySettings {
+    pub hash_key_id: Option<String>,
+    pub hash_key: Option<Secret>,
+    pub hash_key_file: Option<PathBuf>,
 }
 
 /// The one source.

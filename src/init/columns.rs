@@ -5,6 +5,7 @@ use rowbridge_api::{Kind, Type};
 
 use super::names::{self, Taken};
 use super::paths;
+use crate::personal::{self, has};
 
 /// A column as the mapping sees it.
 #[derive(Clone, Debug)]
@@ -73,128 +74,6 @@ impl Withheld {
     }
 }
 
-const PERSONAL: &[&str] = &[
-    "email",
-    "mail",
-    "phone",
-    "telephone",
-    "tel",
-    "mobile",
-    "fax",
-    "msisdn",
-    "passport",
-    "ssn",
-    "nin",
-    "birth",
-    "birthday",
-    "birthdate",
-    "dob",
-    "iban",
-    "bic",
-    "card",
-    "pan",
-    "cvv",
-    "cvc",
-    "cardholder",
-    "street",
-    "address",
-    "addr",
-    "zip",
-    "postcode",
-    "postal",
-    "gender",
-    "sex",
-    "nationality",
-    "religion",
-    "ethnicity",
-    "salary",
-    "password",
-    "passwd",
-    "pwd",
-    "secret",
-    "token",
-    "salt",
-    "pin",
-    "surname",
-    "firstname",
-    "lastname",
-    "fullname",
-    "forename",
-    "nickname",
-    "username",
-    "login",
-    "maiden",
-    "licence",
-    "license",
-    "photo",
-    "signature",
-    "biometric",
-    "ip",
-    "device",
-    "fingerprint",
-    "holder",
-    "national",
-    "tax",
-    "vat",
-    "disability",
-    "medical",
-    "diagnosis",
-    "allergy",
-    "allergies",
-];
-/// Beside `name`: of a person.
-const NAME_OF_A_PERSON: &[&str] = &[
-    "given",
-    "family",
-    "first",
-    "last",
-    "middle",
-    "full",
-    "user",
-    "customer",
-    "guest",
-    "passenger",
-    "contact",
-    "owner",
-    "holder",
-    "person",
-    "employee",
-    "patient",
-    "driver",
-    "traveller",
-    "traveler",
-    "display",
-    "legal",
-    "billing",
-    "recipient",
-    "sender",
-    "agent",
-    "client",
-    "member",
-    "lead",
-];
-const PEOPLE: &[&str] = &[
-    "user",
-    "customer",
-    "guest",
-    "passenger",
-    "contact",
-    "person",
-    "employee",
-    "patient",
-    "driver",
-    "traveller",
-    "traveler",
-    "client",
-    "member",
-    "account",
-    "agent",
-    "staff",
-    "profile",
-    "subscriber",
-    "student",
-    "participant",
-];
 const FREE_TEXT: &[&str] = &[
     "note", "notes", "comment", "comments", "remark", "remarks", "message", "feedback", "reason",
 ];
@@ -299,10 +178,6 @@ struct Table {
     has_place: bool,
 }
 
-fn has(words: &[String], list: &[&str]) -> bool {
-    words.iter().any(|word| list.contains(&word.as_str()))
-}
-
 impl Table {
     fn of(survey: &Survey) -> Self {
         let words: Vec<String> = survey
@@ -311,7 +186,7 @@ impl Table {
             .flat_map(|column| names::words(&column.name))
             .collect();
         Self {
-            is_of_people: has(&names::one_of(&survey.table.name), PEOPLE),
+            is_of_people: personal::is_of_people(&survey.table.name),
             has_place: has(&words, PLACES),
         }
     }
@@ -356,12 +231,12 @@ impl Table {
     }
 
     fn withheld(&self, column: &SurveyedColumn, words: &[String]) -> Option<Withheld> {
-        let is_name = words.last().is_some_and(|last| last == "name")
-            && (words.len() == 1 && self.is_of_people || has(words, NAME_OF_A_PERSON));
         let is_text = matches!(column.ty.kind, Kind::Text | Kind::Char);
         if paths::path("row", &column.name).is_none() || paths::column(&column.name).is_none() {
             Some(Withheld::Unwritable)
-        } else if is_name || self.is_personal(column, words) {
+        } else if personal::is_name(words, self.is_of_people)
+            || personal::is_personal(words, &column.ty.kind)
+        {
             Some(Withheld::Personal)
         } else if is_text && !has_codes(column) && has(words, FREE_TEXT) {
             Some(Withheld::FreeText)
@@ -372,17 +247,6 @@ impl Table {
         } else {
             None
         }
-    }
-
-    fn is_personal(&self, column: &SurveyedColumn, words: &[String]) -> bool {
-        // Whether an e-mail was sent, or how much tax is due, names nobody.
-        let is_amount = matches!(column.ty.kind, Kind::Decimal | Kind::Float);
-        let says_little = column.ty.kind == Kind::Bool
-            || is_amount && !has(words, &["salary"])
-            || words.last().is_some_and(|last| {
-                ["count", "status", "state", "currency", "kind"].contains(&last.as_str())
-            });
-        !says_little && has(words, PERSONAL)
     }
 
     fn role(&self, column: &SurveyedColumn, words: &[String]) -> Role {

@@ -9,6 +9,7 @@ use super::expression::path::Place;
 use super::expression::template::{Part, Template};
 use super::fault::Fault;
 use super::judge::{json_number, order};
+use super::privacy::Form;
 use super::rule::{Arm, Conversion, Field, FieldValue, Otherwise};
 
 /// What a map makes of a value.
@@ -97,6 +98,13 @@ impl<'a> Context<'a> {
                 quote_since(start, out);
             }
             FieldValue::Object(fields) => self.write_object(fields, out)?,
+            FieldValue::Protected { value, class } => {
+                let start = out.len();
+                if self.write_value(value, out)? == Written::Nothing {
+                    return Ok(Written::Nothing);
+                }
+                self.protect_json_since(*class, start, out)?;
+            }
         }
         Ok(Written::Value)
     }
@@ -132,6 +140,20 @@ impl<'a> Context<'a> {
                 }
                 Some(_) => {}
             }
+        }
+        if place.shield().is_some() {
+            return match convert {
+                // Of the conversions, the compiler lets this one and `json` stand.
+                Some(Conversion::String) => {
+                    let start = out.len();
+                    let written = self.write_protected(place, Form::Text, out)?;
+                    if written == Written::Value {
+                        quote_since(start, out);
+                    }
+                    Ok(written)
+                }
+                _ => self.write_protected(place, Form::Json, out),
+            };
         }
         let found = self.read(place)?;
         match (&found, convert) {

@@ -2,7 +2,8 @@
 //!
 //! A cell that is unavailable is left out and listed under `unavailable`; one that is not a value of its
 //! type is left out and kept under `invalid` as base64 of the source's bytes, so that nothing is lost and
-//! nothing is made up.
+//! nothing is made up. What the mapping protects is written protected and listed under `protected`, and what does not
+//! leave is not there.
 
 use std::io::Write as _;
 
@@ -10,6 +11,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rowbridge_api::{Batch, Cell, Change, Identity, Kind, Row, Shape, Transaction, Type, Value};
 use serde_json::value::RawValue;
+
+use super::privacy::{Form, HashKey, Shield};
+use super::rule::Table;
 
 /// What a change document is written from.
 #[derive(Clone, Copy, Debug)]
@@ -21,6 +25,34 @@ pub struct ChangeDocument<'a> {
     pub tx: &'a Transaction,
     pub change: &'a Change,
     pub identity: &'a Identity,
+    pub protection: Protection<'a>,
+}
+
+/// What of a change leaves, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct Protection<'a>(Option<(&'a Table, Option<&'a HashKey>)>);
+
+impl<'a> Protection<'a> {
+    /// Everything leaves as it is.
+    pub const NONE: Self = Self(None);
+
+    /// As the mapping's table says.
+    pub(super) const fn of(table: &'a Table, key: Option<&'a HashKey>) -> Self {
+        Self(Some((table, key)))
+    }
+
+    /// Whether a column leaves at all.
+    pub(super) fn lets_out(self, column: &str) -> bool {
+        self.of_column(column).is_some()
+    }
+
+    /// What protects a column, and the key for it; `None` if it is left out.
+    fn of_column(self, column: &str) -> Option<(Shield, Option<&'a HashKey>)> {
+        match self.0 {
+            None => Some((Shield::default(), None)),
+            Some((table, key)) => Some((table.privacy.shown(table.slot(column))?, key)),
+        }
+    }
 }
 
 /// Whether the images are written.
@@ -33,14 +65,14 @@ pub enum Rows {
 
 /// Which cells are written, and how.
 #[derive(Clone, Copy)]
-enum Form<'a> {
+enum Cells<'a> {
     /// All, as values of JSON.
     Values,
     /// Those of these columns, so that they are read back as the same bytes.
     Exact(&'a [usize]),
 }
 
-impl Form<'_> {
+impl Cells<'_> {
     fn has(self, column: usize) -> bool {
         match self {
             Self::Values => true,
@@ -53,6 +85,8 @@ impl Form<'_> {
 #[derive(Default)]
 struct Missing<'a> {
     unavailable: Vec<String>,
+    /// Written as something else than the source sent.
+    protected: Vec<String>,
     invalid: Vec<(String, &'a [u8])>,
     /// Values whose text JSON cannot keep.
     bytes: Vec<(String, &'a [u8])>,
@@ -68,16 +102,16 @@ impl<'a> ChangeDocument<'a> {
     /// Appends the document as one line of a capture: the cells of `columns` alone, each in the source's own text, so
     /// that they are read back as the same bytes.
     pub fn write_exact(&self, columns: &[usize], out: &mut Vec<u8>) {
-        self.write_in(Rows::With, Form::Exact(columns), out);
+        self.write_in(Rows::With, Cells::Exact(columns), out);
         out.push(b'}');
     }
 
     /// Appends the document without its closing brace, so that members may follow.
     pub fn write_members(&self, rows: Rows, out: &mut Vec<u8>) {
-        self.write_in(rows, Form::Values, out);
+        self.write_in(rows, Cells::Values, out);
     }
 
-    fn write_in(&self, rows: Rows, form: Form<'_>, out: &mut Vec<u8>) {
+    fn write_in(&self, rows: Rows, cells: Cells<'_>, out: &mut Vec<u8>) {
         out.extend_from_slice(b"{\"op\":\"");
         out.extend_from_slice(self.change.op.as_str().as_bytes());
         out.extend_from_slice(b"\",\"table\":");
@@ -88,14 +122,14 @@ impl<'a> ChangeDocument<'a> {
         );
         let mut missing = Missing::default();
         if let Some(row) = after.or(before) {
-            self.write_key(row, out);
+            self.write_key(row, out, &mut missing);
         }
         if rows == Rows::With {
             if let Some(row) = before {
-                self.write_image("before", row, form, out, &mut missing);
+                self.write_image("before", row, cells, out, &mut missing);
             }
             if let Some(row) = after {
-                self.write_image("after", row, form, out, &mut missing);
+                self.write_image("after", row, cells, out, &mut missing);
             }
         }
         self.write_origin(out);
@@ -103,7 +137,7 @@ impl<'a> ChangeDocument<'a> {
     }
 
     /// The parts of the key that are there, of the current image or else the old one.
-    fn write_key(&self, row: Row<'a>, out: &mut Vec<u8>) {
+    fn write_key(&self, row: Row<'a>, out: &mut Vec<u8>, missing: &mut Missing<'a>) {
         out.extend_from_slice(b",\"key\":{");
         let mut first = true;
         for (index, column) in self
@@ -116,10 +150,19 @@ impl<'a> ChangeDocument<'a> {
             let Cell::Value(raw) = row.cell(index) else {
                 continue;
             };
-            let before = out.len();
+            let Some((shield, key)) = self.protection.of_column(&column.name) else {
+                continue;
+            };
+            let (before, was_first) = (out.len(), first);
             write_name(&column.name, &mut first, out);
-            if column.ty.write_json(raw, out).is_err() {
+            if shield
+                .write_cell(&column.ty, raw, Form::Json, key, out)
+                .is_err()
+            {
                 out.truncate(before);
+                first = was_first;
+            } else if !shield.is_empty() {
+                missing.protected.push(format!("key.{}", column.name));
             }
         }
         out.push(b'}');
@@ -129,7 +172,7 @@ impl<'a> ChangeDocument<'a> {
         &self,
         side: &str,
         row: Row<'a>,
-        form: Form<'_>,
+        cells: Cells<'_>,
         out: &mut Vec<u8>,
         missing: &mut Missing<'a>,
     ) {
@@ -138,8 +181,11 @@ impl<'a> ChangeDocument<'a> {
         out.extend_from_slice(b":{");
         let mut first = true;
         let columns = self.shape.columns.iter().enumerate();
-        for (index, column) in columns.filter(|(index, _)| form.has(*index)) {
+        for (index, column) in columns.filter(|(index, _)| cells.has(*index)) {
             let (start, was_first) = (out.len(), first);
+            let Some((shield, key)) = self.protection.of_column(&column.name) else {
+                continue;
+            };
             match row.cell(index) {
                 Cell::Unavailable => missing.unavailable.push(format!("{side}.{}", column.name)),
                 Cell::Null => {
@@ -148,16 +194,22 @@ impl<'a> ChangeDocument<'a> {
                 }
                 Cell::Value(raw) => {
                     write_name(&column.name, &mut first, out);
-                    let written = match form {
-                        Form::Values => write_value(&column.ty, raw, out),
-                        Form::Exact(_) => write_text(&column.ty, raw, out),
+                    let written = match (shield.is_empty(), cells) {
+                        (true, Cells::Values) => write_value(&column.ty, raw, out),
+                        (true, Cells::Exact(_)) => write_text(&column.ty, raw, out),
+                        (false, _) => write_protected(&shield, &column.ty, raw, key, out),
                     };
-                    let left = match written {
+                    let name = format!("{side}.{}", column.name);
+                    match written {
                         Written::Value => continue,
-                        Written::Not => &mut missing.invalid,
-                        Written::Inexact => &mut missing.bytes,
-                    };
-                    left.push((format!("{side}.{}", column.name), raw));
+                        Written::Protected => {
+                            missing.protected.push(name);
+                            continue;
+                        }
+                        Written::Not => missing.invalid.push((name, raw)),
+                        Written::Inexact => missing.bytes.push((name, raw)),
+                        Written::Lost => missing.unavailable.push(name),
+                    }
                     out.truncate(start);
                     first = was_first;
                 }
@@ -188,6 +240,10 @@ impl Missing<'_> {
             out.extend_from_slice(b",\"unavailable\":");
             write_json(&self.unavailable, out);
         }
+        if !self.protected.is_empty() {
+            out.extend_from_slice(b",\"protected\":");
+            write_json(&self.protected, out);
+        }
         for (member, cells) in [("invalid", &self.invalid), ("bytes", &self.bytes)] {
             if cells.is_empty() {
                 continue;
@@ -206,10 +262,29 @@ impl Missing<'_> {
 /// What became of a cell.
 enum Written {
     Value,
+    /// It leaves as something else.
+    Protected,
+    /// It could not be protected, and the source's bytes would leave in the clear.
+    Lost,
     /// It is not a value of its type.
     Not,
     /// It would be read back as other bytes.
     Inexact,
+}
+
+fn write_protected(
+    shield: &Shield,
+    ty: &Type,
+    raw: &[u8],
+    key: Option<&HashKey>,
+    out: &mut Vec<u8>,
+) -> Written {
+    let start = out.len();
+    if shield.write_cell(ty, raw, Form::Json, key, out).is_err() {
+        return Written::Lost;
+    }
+    keep_on_one_line(&mut out[start..]);
+    Written::Protected
 }
 
 fn write_value(ty: &Type, raw: &[u8], out: &mut Vec<u8>) -> Written {

@@ -1,12 +1,15 @@
 //! One change as the rules read it: places to cells, decoded only when read.
 
+use jsonpath_rust::parser::model::JpQuery;
 use jsonpath_rust::query::js_path_process;
 use rowbridge_api::{Cell, Change, Op, Row, Transaction, Type, Value, ValueError};
 
 use super::bind::Bound;
 use super::expression::path::{CellPath, Fact, Inner, Place, Step};
 use super::fault::Fault;
+use super::item::Item;
 use super::others::Others;
+use super::privacy::{Form, HashKey};
 use super::rule::{RowImage, Side, Table};
 use super::{Mapping, Stamp};
 
@@ -19,12 +22,16 @@ pub(super) struct Context<'a> {
     pub(super) change: &'a Change,
     pub(super) tx: &'a Transaction,
     pub(super) stamp: &'a Stamp,
+    /// Hashes what the mapping hashes.
+    pub(super) key: Option<&'a HashKey>,
     pub(super) before: Option<Row<'a>>,
     pub(super) after: Option<Row<'a>>,
     /// Which image `$.row` is.
     pub(super) row: Side,
     /// The other rows that the rule at hand reads.
     pub(super) others: Option<&'a Others>,
+    /// What `$.item` is, in a rule with `each`.
+    pub(super) item: Option<Item<'a>>,
 }
 
 /// What a place holds.
@@ -110,6 +117,18 @@ impl<'a> Context<'a> {
     pub(super) fn read(&self, place: &Place) -> Result<Found<'a>, Fault> {
         match place {
             Place::Cell(path) => self.cell(path.side, path.slot, &path.inner),
+            Place::Shielded(shielded) => {
+                let mut json = Vec::new();
+                Ok(
+                    match self.write_shielded(shielded, Form::Json, &mut json)? {
+                        Written::Nothing => Found::Nothing,
+                        Written::Value => {
+                            serde_json::from_slice(&json).map_or(Found::Nothing, found_json)
+                        }
+                    },
+                )
+            }
+            Place::Item(item) => self.item(&item.inner),
             Place::Other(number, path) => self.other_cell(place, *number, path),
             Place::Fact(fact) => Ok(self.fact(*fact)),
             // The compiler lets a row stand only where its existence is asked for.
@@ -192,6 +211,29 @@ impl<'a> Context<'a> {
         }
     }
 
+    /// All nodes of a document that a query gives, as an array.
+    pub(super) fn query(
+        &self,
+        nodes: &JpQuery,
+        document: &serde_json::Value,
+        side: Side,
+        slot: u16,
+    ) -> Result<serde_json::Value, Fault> {
+        query(nodes, document)
+            .ok_or_else(|| Fault::new(format!("{} cannot be queried", self.name(side, slot))))
+    }
+
+    /// A document or array cell as JSON.
+    pub(super) fn document(
+        &self,
+        ty: &Type,
+        raw: &[u8],
+        side: Side,
+        slot: u16,
+    ) -> Result<serde_json::Value, Fault> {
+        document(ty, raw, || self.name(side, slot))
+    }
+
     /// Which change it is, for messages: `update of public.segments number 3 in transaction 0/16B374D848`.
     pub(super) fn place(&self) -> String {
         format!(
@@ -217,6 +259,8 @@ impl<'a> Context<'a> {
     pub(super) fn name_of(&self, place: &Place) -> String {
         match place {
             Place::Cell(CellPath { side, slot, .. }) => self.name(*side, *slot),
+            Place::Shielded(shielded) => self.name(shielded.cell.side, shielded.cell.slot),
+            Place::Item(_) => "item".to_owned(),
             Place::Image(Side::Before) => "before".to_owned(),
             Place::Image(_) => "after".to_owned(),
             Place::OtherRow(other) => self.other_name(*other).to_owned(),
@@ -256,6 +300,9 @@ impl<'a> Context<'a> {
     pub(super) fn write_text(&self, place: &Place, out: &mut Vec<u8>) -> Result<Written, Fault> {
         if let Some(Plain::Cell(ty, raw)) = self.plain_cell(place) {
             return self.written(place, ty.write_text(raw, out));
+        }
+        if place.shield().is_some() {
+            return self.write_protected(place, Form::Text, out);
         }
         match self.read(place)? {
             Found::Nothing | Found::Null => return Ok(Written::Nothing),
@@ -336,7 +383,13 @@ pub(super) fn write_json(json: &serde_json::Value, out: &mut Vec<u8>) {
     serde_json::to_writer(out, json).expect("writing JSON to memory cannot fail");
 }
 
-fn step_into(document: serde_json::Value, steps: &[Step]) -> Option<serde_json::Value> {
+/// All nodes of a document that a query gives, as an array; `None` where it cannot be evaluated.
+pub(super) fn query(nodes: &JpQuery, document: &serde_json::Value) -> Option<serde_json::Value> {
+    let nodes = js_path_process(nodes, document).ok()?;
+    Some(nodes.into_iter().map(|node| node.val().clone()).collect())
+}
+
+pub(super) fn step_into(document: serde_json::Value, steps: &[Step]) -> Option<serde_json::Value> {
     let mut node = document;
     for step in steps {
         node = match (step, node) {
@@ -358,7 +411,7 @@ fn step_into(document: serde_json::Value, steps: &[Step]) -> Option<serde_json::
     Some(node)
 }
 
-fn found_json<'a>(json: serde_json::Value) -> Found<'a> {
+pub(super) fn found_json<'a>(json: serde_json::Value) -> Found<'a> {
     match json {
         serde_json::Value::Null => Found::Null,
         other => Found::Json(other),

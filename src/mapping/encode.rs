@@ -8,9 +8,9 @@ use uuid::Uuid;
 use super::Envelope;
 use super::context::{Context, Written};
 use super::convert;
-use super::expression::path::{Inner, Place};
+use super::expression::path::Place;
 use super::fault::{Fault, Sizes};
-use super::rule::{Body, HeaderValue, Key, Rule, Side};
+use super::rule::{Body, HeaderValue, Key, Rule};
 use crate::event::{Delivery, EVENT_HEADERS, EncodedBatch, HeaderId, Record, Span};
 
 /// The namespace of every event id: UUIDv5 of the name `rowbridge.event` in RFC 9562's URL namespace.
@@ -170,17 +170,12 @@ impl<'a> Context<'a> {
 
     /// Appends the table's key, its parts joined by `/`.
     pub(super) fn write_table_key(&self, out: &mut Vec<u8>) -> Result<(), Fault> {
-        for (index, slot) in self.table.key.iter().enumerate() {
+        for (index, place) in self.table.key_places.iter().enumerate() {
             if index > 0 {
                 out.push(b'/');
             }
-            let place = Place::Cell(super::expression::path::CellPath {
-                side: Side::Row,
-                slot: *slot,
-                inner: Inner::Whole,
-            });
-            if self.write_text(&place, out)? == Written::Nothing {
-                let name = self.name_of(&place);
+            if self.write_text(place, out)? == Written::Nothing {
+                let name = self.name_of(place);
                 return Err(Fault::new(format!(
                     "{name} is part of the key and has no value"
                 )));
@@ -308,6 +303,9 @@ impl<'a> Context<'a> {
                 HeaderValue::Place(place) => self.write_text(place, &mut out.buf)?,
                 HeaderValue::Template(template) => {
                     self.write_template(template, &mut out.buf)?;
+                    if let Some(class) = header.class {
+                        self.protect_text_since(class, start, &mut out.buf)?;
+                    }
                     Written::Value
                 }
             };

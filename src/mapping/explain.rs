@@ -175,7 +175,30 @@ impl Rules {
         work: &mut Work,
     ) -> Result<Outcome, Stop> {
         work.others.clear();
-        self.outcome_of(context, rule, number, work)
+        let Some(each) = &rule.each else {
+            return self.outcome_of(context, rule, number, work);
+        };
+        work.scratch.start(context.table);
+        let elements = match context.elements_if(rule, each, &mut work.scratch) {
+            Ok(Some(elements)) => elements,
+            // Asked again, for what keeps it from firing.
+            Ok(None) => return self.outcome_of(context, rule, number, work),
+            Err(fault) => return Ok(Outcome::Quarantined(fault.problem)),
+        };
+        let mut events = 0;
+        let mut silent = "each: there are no elements".to_owned();
+        for item in elements.iter() {
+            work.others.clear();
+            match self.outcome_of(&context.at_item(item), rule, number, work)? {
+                Outcome::Fired(fired) => events += fired,
+                Outcome::NotFired(why) => silent = why,
+                other => return Ok(other),
+            }
+        }
+        Ok(match events {
+            0 => Outcome::NotFired(silent),
+            _ => Outcome::Fired(events),
+        })
     }
 
     /// The same with other rows at hand.

@@ -97,6 +97,7 @@ impl<'a> Context<'a> {
             },
             Found::Json(json) => json_length(&json),
             Found::Value(Value::Text(text)) => Some(text.chars().count()),
+            Found::Literal(Value::Text(text) | Value::Char(text)) => Some(text.chars().count()),
             _ => None,
         };
         Ok(count_value(length))
@@ -128,6 +129,13 @@ impl<'a> Context<'a> {
             Place::Image(side) => Ok(self.image(*side).is_some()),
             Place::OtherRow(other) => Ok(self.has_other(*other)),
             Place::Fact(_) => Ok(true),
+            Place::Shielded(shielded) => self.exists(&Place::Cell(shielded.cell.clone())),
+            Place::Item(item) => match (self.item(&item.inner)?, &item.inner) {
+                (Found::Json(serde_json::Value::Array(nodes)), Inner::Query(_)) => {
+                    Ok(!nodes.is_empty())
+                }
+                (found, _) => Ok(!matches!(found, Found::Nothing)),
+            },
             Place::Cell(path) | Place::Other(_, path) => match path.inner {
                 Inner::Whole => Ok(match place {
                     Place::Other(other, _) => self.has_other(*other),
@@ -154,6 +162,9 @@ impl<'a> Context<'a> {
                 Err(error) => Err(Fault::value(&self.name_of(place), &error)),
             },
             Found::Value(Value::Text(text)) => Ok(Some(text)),
+            Found::Literal(Value::Text(text) | Value::Char(text)) => {
+                Ok(Some(Cow::Borrowed(text.as_ref())))
+            }
             Found::Json(serde_json::Value::String(text)) => Ok(Some(Cow::Owned(text))),
             _ => Ok(None),
         }
@@ -212,7 +223,12 @@ const fn nodes(place: &Place) -> Nodes {
             Inner::Query(_) => Nodes::Many,
             Inner::Whole | Inner::Steps(_) => Nodes::One,
         },
-        Place::Image(_) | Place::OtherRow(_) | Place::Fact(_) => Nodes::One,
+        Place::Item(item) if matches!(item.inner, Inner::Query(_)) => Nodes::Many,
+        Place::Item(_)
+        | Place::Image(_)
+        | Place::OtherRow(_)
+        | Place::Fact(_)
+        | Place::Shielded(_) => Nodes::One,
     }
 }
 

@@ -146,6 +146,7 @@ impl Lifecycle {
     pub(super) fn words(&self, step: Step, table: &Table) -> String {
         let column = &table.columns[usize::from(self.state.slot)].name;
         let name = |named| match named {
+            _ if self.is_private(table) => "a protected state",
             Named::Known(state) => self.states[usize::from(state)].text.as_str(),
             Named::Unknown => "a state that the mapping does not name",
         };
@@ -156,6 +157,12 @@ impl Lifecycle {
             Step::NoState => format!("{column} is null"),
             Step::Ends => "the row is gone".to_owned(),
         }
+    }
+
+    /// Whether the state is of those that leave protected or not at all.
+    fn is_private(&self, table: &Table) -> bool {
+        let shield = table.privacy.shield(self.state.slot, &self.state.inner);
+        !shield.is_empty()
     }
 
     /// What a rule waits for, in words.
@@ -335,6 +342,9 @@ impl<'a> Context<'a> {
     fn state_text(&self, lifecycle: &'a Lifecycle, side: Side) -> String {
         /// Longest state in a message, in characters.
         const LONGEST: usize = 60;
+        if lifecycle.is_private(self.table) {
+            return "a protected state".to_owned();
+        }
         let mut text = Vec::new();
         // What could be compared can be written.
         let _ = self.write_text(&Place::Cell(lifecycle.state.on(side)), &mut text);

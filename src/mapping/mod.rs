@@ -23,12 +23,14 @@ mod expression;
 mod fault;
 mod file;
 mod gathered;
+mod item;
 mod joins;
 mod judge;
 mod kept;
 mod lifecycle;
 pub mod memory;
 mod others;
+mod privacy;
 mod quarantine;
 mod rule;
 mod rules;
@@ -48,6 +50,7 @@ pub use self::diagnostic::{Diagnostics, Severity};
 pub use self::evaluate::{Arrival, Evaluated, Evaluator, Settled};
 pub use self::explain::{Outcome, RuleOutcome};
 use self::file::OnError;
+pub use self::privacy::{HashKey, HashKeyError};
 use self::rule::{Rule, Table};
 
 /// One file of a pack, as text, with the name that diagnostics show.
@@ -118,6 +121,9 @@ pub struct Mapping {
     needs: Vec<TableNeeds>,
     tables: Vec<Table>,
     rules: Vec<Rule>,
+    /// What it hashes, by name.
+    hashed: Vec<String>,
+    hash_key: Option<HashKey>,
 }
 
 /// What people want to know of a rule.
@@ -156,6 +162,31 @@ impl Mapping {
     #[must_use]
     pub fn hash(&self) -> &str {
         &self.hash
+    }
+
+    /// What it hashes, as `table.column`: with any of these it needs [`Mapping::with_hash_key`].
+    #[must_use]
+    pub fn hashed(&self) -> &[String] {
+        &self.hashed
+    }
+
+    /// The mapping with the key that it hashes with. Without one, a value that is to be hashed is a bad record.
+    #[must_use]
+    pub fn with_hash_key(self, key: HashKey) -> Self {
+        Self {
+            hash_key: Some(key),
+            ..self
+        }
+    }
+
+    /// The mapping for input that was protected when it was written, as quarantine records are: what is a hash under
+    /// its key stays as it is.
+    #[must_use]
+    pub fn for_protected_input(self) -> Self {
+        Self {
+            hash_key: self.hash_key.map(HashKey::for_protected_input),
+            ..self
+        }
     }
 
     /// Topics in the order of [`crate::event::TopicId`].

@@ -4,7 +4,7 @@ use std::io::Write as _;
 
 use rowbridge_api::Batch;
 
-use super::change_document::{ChangeDocument, Rows};
+use super::change_document::{ChangeDocument, Protection, Rows};
 use super::context::Context;
 use super::fault::{Fault, FaultKind, Sizes};
 use super::rule::{Key, Rule};
@@ -117,6 +117,7 @@ impl Context<'_> {
             tx: self.tx,
             change: self.change,
             identity: &self.stamp.identity,
+            protection: Protection::of(self.table, self.key),
         };
         document.write_members(rows, out);
         let member = |name: &str, text: &str, out: &mut Vec<u8>| {

@@ -2,17 +2,18 @@
 
 use std::sync::Arc;
 
-use rowbridge_api::{OpSet, TableName};
+use rowbridge_api::{OpSet, TableName, Type};
 
 use super::Envelope;
 use super::diagnostic::At;
 use super::expression::column::ColumnPath;
 use super::expression::condition::Condition;
 use super::expression::literal::Literal;
-use super::expression::path::Place;
+use super::expression::path::{CellPath, Place};
 use super::expression::template::Template;
 use super::file::event::Quantifier;
 use super::lifecycle::{Lifecycle, Transition};
+use super::privacy::{Class, TablePrivacy};
 use super::schema::ColumnDecl;
 use crate::event::{HeaderId, TopicId};
 
@@ -49,9 +50,12 @@ pub(super) struct Table {
     pub(super) reverted: Vec<String>,
     /// Slots of the key's parts.
     pub(super) key: Vec<u16>,
+    /// The key's parts as they leave.
+    pub(super) key_places: Box<[Place]>,
     /// Places that some rule's `changed` watches.
     pub(super) watched: Vec<ColumnPath>,
     pub(super) lifecycles: Vec<Lifecycle>,
+    pub(super) privacy: TablePrivacy,
 }
 
 impl Table {
@@ -84,6 +88,7 @@ pub(super) struct Rule {
     pub(super) lookups: Box<[Lookup]>,
     /// Whether a `when` reads what was looked up.
     pub(super) judges: Judges,
+    pub(super) each: Option<Each>,
     pub(super) only: Box<[Only]>,
     pub(super) when: Box<[Guard]>,
     pub(super) checks: Box<[Check]>,
@@ -168,6 +173,15 @@ pub(super) enum Missing {
     Null,
 }
 
+/// `each`: one event for every element of an array.
+#[derive(Clone, Debug)]
+pub(super) struct Each {
+    /// Where the array is: a whole cell, or steps inside one.
+    pub(super) cell: CellPath,
+    /// What its elements are, where the column's type says it.
+    pub(super) element: Option<Type>,
+}
+
 /// `changed`, by numbers of [`Table::watched`].
 #[derive(Debug)]
 pub(super) struct Changed {
@@ -217,6 +231,8 @@ pub(super) enum Key {
 pub(super) struct OwnHeader {
     pub(super) id: HeaderId,
     pub(super) value: HeaderValue,
+    /// Protects all of a template's text.
+    pub(super) class: Option<Class>,
 }
 
 #[derive(Debug)]
@@ -271,6 +287,11 @@ pub(super) enum FieldValue {
     },
     Template(Template),
     Object(Box<[Field]>),
+    /// What the event itself protects, where it is not the value of one place.
+    Protected {
+        value: Box<FieldValue>,
+        class: Class,
+    },
 }
 
 /// One pair of a map: a value, and what it gives.

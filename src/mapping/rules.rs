@@ -13,7 +13,7 @@ use super::file::OnError;
 use super::gathered::{Gathered, GatheredRow};
 use super::joins::{JoinedEvent, Joins};
 use super::kept;
-use super::rule::{RowImage, Rule, Side};
+use super::rule::{Each, RowImage, Rule, Side};
 use super::verdict::Verdict;
 use super::work::Work;
 use super::{Mapping, Stamp, Stop};
@@ -103,7 +103,12 @@ impl Rules {
             work.others.clear();
             let rule = &mapping.rules[usize::from(number)];
             let context = context.with_image(rule.image);
-            self.event_or_quarantine(&context, rule, number, batch, work, out)?;
+            match &rule.each {
+                None => self.event_or_quarantine(&context, rule, number, batch, work, out)?,
+                Some(each) => {
+                    self.event_of_each(&context, (rule, number), each, batch, work, out)?;
+                }
+            }
         }
         if change.op == Op::Delete && !known.reverted.is_empty() {
             work.forget_events(&context.with_image(RowImage::Current));
@@ -176,6 +181,33 @@ impl Rules {
         Ok(())
     }
 
+    /// Appends the events of a rule that makes one of every element of an array.
+    fn event_of_each(
+        &self,
+        context: &Context<'_>,
+        (rule, number): (&Rule, u16),
+        each: &Each,
+        batch: &Batch,
+        work: &mut Work,
+        out: &mut EncodedBatch,
+    ) -> Result<(), Stop> {
+        let room = usize::from(u16::MAX - work.scratch.events());
+        let fault = match context.elements_if(rule, each, &mut work.scratch) {
+            Ok(None) => return Ok(()),
+            Ok(Some(elements)) if elements.len() > room => too_many(),
+            Ok(Some(elements)) => {
+                for item in elements.iter() {
+                    work.others.clear();
+                    let context = context.at_item(item);
+                    self.event_or_quarantine(&context, rule, number, batch, work, out)?;
+                }
+                return Ok(());
+            }
+            Err(fault) => fault,
+        };
+        self.set_aside(context, rule, number, &fault, batch, out)
+    }
+
     /// Appends the event of a rule, if it fires, or its quarantine record.
     fn event_or_quarantine(
         &self,
@@ -191,11 +223,25 @@ impl Rules {
             return Ok(());
         };
         mark.roll_back(out);
-        if fault.kind != FaultKind::Check && self.mapping.on_error == OnError::Stop {
-            return Err(bad_record(context, rule, &fault));
-        }
         let context = context.beside(&work.others);
-        context.set_rule_aside(rule, number, &fault, batch, out);
+        self.set_aside(&context, rule, number, &fault, batch, out)
+    }
+
+    /// Appends the quarantine record of an event that could not be made, or stops.
+    #[cold]
+    fn set_aside(
+        &self,
+        context: &Context<'_>,
+        rule: &Rule,
+        number: u16,
+        fault: &Fault,
+        batch: &Batch,
+        out: &mut EncodedBatch,
+    ) -> Result<(), Stop> {
+        if fault.kind != FaultKind::Check && self.mapping.on_error == OnError::Stop {
+            return Err(bad_record(context, rule, fault));
+        }
+        context.set_rule_aside(rule, number, fault, batch, out);
         Ok(())
     }
 
@@ -335,6 +381,8 @@ pub(super) fn context<'a>(
 ) -> Context<'a> {
     Context {
         mapping,
+        key: mapping.hash_key.as_ref(),
+        item: None,
         others: None,
         table: &mapping.tables[table],
         bound,
@@ -345,6 +393,11 @@ pub(super) fn context<'a>(
         after: batch.after(change),
         row: Side::After,
     }
+}
+
+#[cold]
+fn too_many() -> Fault {
+    Fault::new(format!("one change makes more than {} events", u16::MAX))
 }
 
 #[cold]

@@ -87,6 +87,7 @@ impl Bench {
         let pack = pack(mapping);
         let (mapping, _) =
             Mapping::compile(&pack).unwrap_or_else(|all| panic!("{}", all.render(Look::PLAIN)));
+        let mapping = mapping.with_hash_key(HashKey::published());
         let shape = mapping.shape("segment").unwrap();
         let stamp = Stamp {
             pipeline: "airline".to_owned(),
@@ -145,6 +146,21 @@ impl Bench {
             commit_micros: 1_800_000_000_000_000,
         };
         (batch, change, tx)
+    }
+
+    /// Every byte that one change publishes: keys, headers and values, of events and quarantine records.
+    pub(super) fn published(
+        &mut self,
+        op: Op,
+        before: Option<&[(&str, C<'_>)]>,
+        after: Option<&[(&str, C<'_>)]>,
+    ) -> String {
+        let (batch, change, tx) = self.change(op, before, after);
+        let mut out = EncodedBatch::default();
+        self.evaluator
+            .change(&batch, &tx, &change, &mut out)
+            .unwrap();
+        String::from_utf8(out.buf).unwrap()
     }
 
     pub(super) fn run(

@@ -3,9 +3,10 @@
 use super::context::Context;
 use super::fault::Fault;
 use super::file::event::Quantifier;
+use super::item::Elements;
 use super::judge::order;
 use super::lifecycle::Step;
-use super::rule::{Changed, Only, Rule, Table};
+use super::rule::{Changed, Each, Only, Rule, Table};
 
 /// Whether a rule fires, or what kept it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,8 +29,10 @@ pub(super) struct Scratch {
     changed: Vec<Option<bool>>,
     /// Per lifecycle of the table: what the change does to the state, if asked before.
     pub(super) steps: Vec<Option<Step>>,
-    /// Type numbers of the events that fired, for the n-th occurrence.
-    types: Vec<u16>,
+    /// Type numbers of the events that fired and how many of each, for the n-th occurrence.
+    types: Vec<(u16, u16)>,
+    /// How many events fired.
+    events: u16,
 }
 
 impl Scratch {
@@ -40,22 +43,25 @@ impl Scratch {
         self.steps.clear();
         self.steps.resize(table.lifecycles.len(), None);
         self.types.clear();
+        self.events = 0;
     }
 
     /// How many events of any type there were.
     pub(super) fn events(&self) -> u16 {
-        u16::try_from(self.types.len()).unwrap_or(u16::MAX)
+        self.events
     }
 
     /// Counts one more event of a type, and says how many there were.
     pub(super) fn occurrence(&mut self, type_number: u16) -> u16 {
-        let before = self
-            .types
-            .iter()
-            .filter(|fired| **fired == type_number)
-            .count();
-        self.types.push(type_number);
-        u16::try_from(before).unwrap_or(u16::MAX)
+        self.events = self.events.saturating_add(1);
+        let mut types = self.types.iter_mut();
+        let Some((_, fired)) = types.find(|(known, _)| *known == type_number) else {
+            self.types.push((type_number, 1));
+            return 0;
+        };
+        let before = *fired;
+        *fired = before.saturating_add(1);
+        before
     }
 }
 
@@ -91,6 +97,22 @@ impl<'a> Context<'a> {
             return Ok(Verdict::NotIn(only));
         }
         Ok(Verdict::Fires)
+    }
+
+    /// The elements that a rule with `each` makes events of, unless the change alone keeps it from firing.
+    ///
+    /// # Errors
+    /// Something it has to read is unavailable, or there is something else than an array.
+    pub(super) fn elements_if(
+        &self,
+        rule: &'a Rule,
+        each: &Each,
+        scratch: &mut Scratch,
+    ) -> Result<Option<Elements>, Fault> {
+        match self.of_the_change(rule, scratch)? {
+            Verdict::Fires => self.elements(each).map(Some),
+            _ => Ok(None),
+        }
     }
 
     /// What the conditions say.

@@ -29,6 +29,70 @@ macro_rules! wrong_events {
 const LIFECYCLE: &str =
     "[lifecycle.trip]\ntable = \"segment\"\nstate = \"status\"\nstart = [\"OPEN\"]\n";
 
+/// Mappings that are as they should be, however much they look like one that is not.
+#[test]
+fn what_is_meant_raises_no_warning() {
+    let compacted = HEAD.replace("partitions = 24", "partitions = 24\ncleanup = \"compact\"");
+    let twin = |first: &str, second: &str| format!("{HEAD}{EVENT}{first}\n{EVENT}{second}\n");
+    let changed = "changed = [\"fare\"]\n";
+    for text in [
+        // Not the same event.
+        twin(
+            changed,
+            &format!("{changed}data = {{ fare = \"$.row.fare\" }}"),
+        ),
+        twin(changed, &format!("{changed}key = \"{{pnr}}\"")),
+        twin(changed, &format!("{changed}image = \"before\"")),
+        twin(
+            changed,
+            &format!("{changed}headers = {{ a = {{ const = 1 }} }}"),
+        ),
+        twin("on = \"insert\"\neach = \"$.row.tags\"", "on = \"insert\""),
+        // Not whenever the first fires.
+        twin(&format!("{changed}when = \"$.row.fare > 5\""), changed),
+        twin(changed, "changed = [\"fare\", \"seat_no\"]"),
+        twin(changed, "on = \"update\""),
+        twin("on = \"insert\"", "on = [\"insert\", \"delete\"]"),
+        twin(
+            "on = \"insert\"\nonly = { status = \"channels\" }",
+            "on = \"insert\"",
+        ),
+        // Keys of many values.
+        format!("{HEAD}{EVENT}key = \"{{status}}\""),
+        format!("{HEAD}{LIFECYCLE}{EVENT}transition = {TO_FLOWN}\nkey = \"{{status}}/{{id}}\""),
+        format!("{HEAD}{LIFECYCLE}{EVENT}transition = {TO_FLOWN}\nkey = \"{{status}}/{{pnr}}\""),
+        // Keys that do not change, or are buried, or never change again.
+        format!("{compacted}{EVENT}key = \"{{id}}\""),
+        format!("{compacted}{EVENT}on = \"insert\"\nkey = \"{{pnr}}\""),
+        format!(
+            "{compacted}{EVENT}key = \"{{pnr}}\"\n{}image = \"before\"\nkey = \"{{pnr}}\"\nchanged = [\"pnr\"]\ntombstone = true",
+            EVENT.replace("\"E\"", "\"Gone\"")
+        ),
+        format!(
+            "{compacted}{}each = \"$.before.tags\"\nkey = \"{{id}}/{{$.item}}\"\nchanged = [\"tags\"]\ntombstone = true\n{EVENT}each = \"$.row.tags\"\nkey = \"{{id}}/{{$.item}}\"",
+            EVENT.replace("\"E\"", "\"Gone\"")
+        ),
+        // Somebody decided, or it only looks so.
+        classed(
+            "segment.address",
+            "clear",
+            "data = { city = \"$.row.address.city\" }",
+        ),
+        classed(
+            "segment.address",
+            "hash",
+            "data = { city = \"$.row.address.city\" }",
+        ),
+        format!(
+            "{HEAD}{EVENT}data = {{ city = {{ path = \"$.row.address.city\", privacy = \"truncate(3)\" }} }}"
+        ),
+        format!("{HEAD}{EVENT}when = \"$.row.address.city == 'Paris'\""),
+        format!("{HEAD}{EVENT}data = {{ sent = \"$.row.attrs.email_count\" }}"),
+    ] {
+        assert_eq!(said(&pack(&text)), "", "{text}");
+    }
+}
+
 macro_rules! wrong_lifecycles {
     ($($name:ident: ($lifecycle:expr, $event:expr),)*) => {$(
         #[test]
@@ -117,16 +181,63 @@ wrong_events! {
     an_unknown_column_of_a_lookup: "data.seat = \"$.twin.seatno\"\n[event.lookup.twin]\ntable = \"segment\"\nwhere = { id = \"$.row.id\" }",
     an_unknown_lookup: "data.seat = \"$.twn.seat_no\"\n[event.lookup.twin]\ntable = \"segment\"\nwhere = { id = \"$.row.id\" }",
     a_whole_looked_up_row: "data.seat = \"$.twin\"\n[event.lookup.twin]\ntable = \"segment\"\nwhere = { id = \"$.row.id\" }",
-    not_yet_each: "each = \"$.after.tags\"",
     an_event_that_takes_back_what_never_comes: "reverts = \"CheckdOut\"",
     several_rows_and_a_table: "key = \"a\"\n[event.transaction]\nby = \"pnr\"\nparts.new = { table = \"segment\", on = \"insert\" }",
-    not_yet_field_privacy: "[event.data]\nemail = { path = \"$.row.pnr\", privacy = \"hash\" }",
+    each_in_an_event_of_several_rows: "each = \"$.after.tags\"\n[event.transaction]\nby = \"pnr\"\nparts.new = { table = \"segment\", on = \"insert\" }",
     warning_before_on_inserts: "when = \"$.before.status != 'A'\"",
     warning_existence_of_a_column: "when = \"$.row.seat_no\"",
+    each_of_text: "each = \"$.after.status\"\ndata = { a = \"$.item\", b = \"$.item.name\" }",
+    each_of_several_nodes: "each = \"$.after.attrs.parts[*]\"",
+    each_of_a_fact: "each = \"$.op\"",
+    an_item_without_each: "data = { name = \"$.item.name\" }",
+    a_document_path_into_an_item: "each = \"$.after.tags\"\nkey = \"{$.item.name}\"",
+    an_item_of_another_type: "each = \"$.after.tags\"\nwhen = \"$.item > 5\"",
     warning_constant_key: "key = \"all\"",
+    warning_event_made_twice: "changed = [\"fare\"]\n[[event]]\ntype = \"E\"\ntable = \"segment\"\ntopic = \"inventory\"\nchanged = [\"fare\"]\nwhen = \"$.after.fare > 5\"",
 }
 
+/// A class for one column, before an event that is right but for what follows.
+fn classed(column: &str, class: &str, rest: &str) -> String {
+    format!("{HEAD}[privacy]\ncolumns = {{ \"{column}\" = \"{class}\" }}\n{EVENT}{rest}")
+}
+
+const EVERY_WAY_OUT: &str = r#"key = "{flight_no}/{pnr}"
+subject = "{$.row.pnr}"
+correlation = "{pnr}"
+headers = { pnr = "$.row.pnr" }
+[event.data]
+plain = "$.row.pnr"
+first = { coalesce = ["$.row.seat_no", "$.before.pnr"] }
+text = { template = "{seat_no} {pnr}" }
+kind = { map = "$.row.pnr", with = { A = "a" } }
+nested = { object = { pnr = "$.row.pnr" } }
+"#;
+
 wrong_files! {
+    a_dropped_column_that_leaves: classed("segment.pnr", "drop", EVERY_WAY_OUT),
+    a_dropped_place_in_a_document: classed("segment.attrs.passport", "drop", "[event.data]\nno = \"$.row.attrs.passport.number\"\nall = \"$.row.attrs\""),
+    a_dropped_place_in_an_item: classed("segment.attrs.guests.passport", "drop", "each = \"$.after.attrs.guests\"\ndata = { no = \"$.item.passport\", all = \"$.item\" }"),
+    a_dropped_key_of_the_table: classed("segment.id", "drop", ""),
+    a_protected_value_converted: classed("segment.fare", "hash", "[event.data]\nfare = { path = \"$.row.fare\", as = \"number\" }"),
+    a_protected_value_mapped: classed("segment.status", "mask", "[event.data]\nopen = { map = \"$.row.status\", with = { OPEN = true }, else = false }"),
+    a_delta_of_protected_values: classed("segment.fare", "truncate(1)", "on = \"update\"\n[event.data]\nfare = { delta = \"fare\" }"),
+    a_protected_time: classed("segment.updated_at", "hash", "time = \"$.row.updated_at\""),
+    a_looser_class_of_an_event: classed("segment.pnr", "hash", "[event.data]\npnr = { path = \"$.row.pnr\", privacy = \"mask\" }"),
+    a_class_on_a_constant: classed("segment.pnr", "hash", "[event.data]\na = { template = \"x\", privacy = \"mask\" }\nb = { const = 1, privacy = \"mask\" }\nc = { path = \"$.op\", privacy = \"hash\" }"),
+    a_class_of_an_unknown_table: classed("segmnt.pnr", "hash", ""),
+    a_class_of_an_unknown_column: classed("segment.prn", "hash", ""),
+    a_class_of_no_column: classed("pnr", "hash", ""),
+    a_class_inside_text: classed("segment.pnr.first", "hash", ""),
+    a_class_of_one_element: classed("segment.tags.0", "hash", ""),
+    a_class_of_an_unknown_field: classed("segment.address.ctiy", "hash", ""),
+    an_unknown_class: classed("segment.pnr", "hashed", ""),
+    a_truncation_to_nothing: classed("segment.pnr", "truncate(0)", ""),
+    unknown_privacy_default: format!("{HEAD}[privacy]\ndefault = \"denied\"\ncolumn = {{}}\n"),
+    warning_key_of_a_state: format!("{HEAD}{LIFECYCLE}{EVENT}transition = {TO_FLOWN}\nkey = \"{{status}}\""),
+    warning_personal_column: format!("{HEAD}{EVENT}[event.data]\nemail = \"$.row.attrs.contact.email\"\ncity = {{ path = \"$.row.address.city\", privacy = \"clear\" }}"),
+    warning_key_that_stays: format!("{}{EVENT}key = \"{{flight_no}}/{{id}}\"", HEAD.replace("partitions = 24", "partitions = 24\ncleanup = \"compact\"")),
+    warning_key_of_an_element_that_stays: format!("{}{EVENT}each = \"$.row.tags\"\nkey = \"{{id}}/{{$.item}}\"", HEAD.replace("partitions = 24", "partitions = 24\ncleanup = \"compact\"")),
+    warning_masked_key: classed("segment.pnr", "mask", "key = \"{pnr}\""),
     toml_syntax: format!("{HEAD}[[event]\ntype = \"E\""),
     unknown_table: format!("{HEAD}{}", EVENT.replace("\"segment\"", "\"segmnt\"")),
     unknown_topic: format!("{HEAD}{}", EVENT.replace("\"inventory\"", "\"travel.inventory\"")),
@@ -137,7 +248,6 @@ wrong_files! {
     two_names_for_one_table: HEAD.replace("[topics.", "other = \"public.segments\"\n[topics."),
     a_table_without_schema: HEAD.replace("segment = ", "segmant = "),
     a_bad_retention: format!("{HEAD}retention = \"7 days\"\ncleanup = \"compacted\""),
-    not_yet_privacy: format!("{HEAD}[privacy]\ndefault = \"deny\""),
     an_index_that_is_no_list_of_lists: HEAD.replace("\"public.segments\"", "{ name = \"public.segments\", index = [\"pnr\"] }"),
     an_index_with_an_unknown_column: HEAD.replace("\"public.segments\"", "{ name = \"public.segments\", index = [[\"pnrr\"]] }"),
     several_rows_without_parts: joined("[event.transaction]\nby = \"pnr\""),

@@ -28,6 +28,7 @@ fn the_mapping_of_the_language_guide_compiles_and_its_cases_pass() {
         returned,
         known,
         replaced,
+        privacy,
     ] = &blocks[..]
     else {
         panic!("docs/mapping.md shows a pack, what is added to it, and their cases");
@@ -40,7 +41,10 @@ fn the_mapping_of_the_language_guide_compiles_and_its_cases_pass() {
     );
     let customers = "[customer]\nkey = [\"id\"]\n[customer.columns]\nid = \"text\"\ntier = \"text\"\nblocked = \"bool\"\n";
     for (file, text) in [
-        ("mapping.toml", &format!("{mapping}\n{lifecycle}\n{known}")),
+        (
+            "mapping.toml",
+            &format!("{mapping}\n{lifecycle}\n{known}\n{privacy}"),
+        ),
         ("schema.toml", &format!("{schema}\n{customers}")),
         ("cases/shipped.toml", shipped),
         ("cases/returned.toml", returned),

@@ -105,7 +105,7 @@ fn an_accidental_check_out_is_told_from_an_arrival_and_explained() {
         "lifecycle stay  quarantined\n    lifecycle stay: Not Arrived to Departure is not declared";
     assert!(text.contains(told), "{text}");
     let explained =
-        "quarantined  lifecycle stay (line 29): Not Arrived to Departure is not declared";
+        "quarantined  lifecycle stay (line 32): Not Arrived to Departure is not declared";
     assert!(text.contains(explained), "{text}");
 }
 

@@ -9,6 +9,7 @@ mod dry_run;
 mod image;
 mod manual;
 mod packs;
+mod privacy;
 mod test_command;
 
 use std::collections::BTreeSet;

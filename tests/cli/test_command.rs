@@ -47,10 +47,10 @@ fn coverage_lists_what_no_case_exercises_with_its_place_and_what_is_wanted() {
     let text = stdout(&output).replace(pack.path(), "PACK");
     for wanted in [
         "2 passed, 0 failed\n\ncoverage of PACK: rules 2/25, branches ",
-        "\n  PACK/mapping.toml:49 BookingCreated: never published\n      \
+        "\n  PACK/mapping.toml:52 BookingCreated: never published\n      \
          a case needs an insert of `booking` that meets all its conditions and checks\n",
         "\n  PACK/schema.toml:7 booking.status: never has a value\n",
-        "\n  PACK/mapping.toml:337 lifecycle travel: CHECKED_IN to OPEN is never made\n      \
+        "\n  PACK/mapping.toml:340 lifecycle travel: CHECKED_IN to OPEN is never made\n      \
          a case needs an update of `segment` from CHECKED_IN to OPEN\n",
     ] {
         assert!(text.contains(wanted), "no {wanted:?} in {text}");

@@ -288,7 +288,14 @@ impl Stage {
         let told = String::from_utf8_lossy(&tested.stdout).into_owned();
         let said = String::from_utf8_lossy(&tested.stderr).into_owned();
         ensure!(tested.status.success(), "{told}\n{said}");
-        ensure!(said.is_empty(), "the mapping has warnings: {said}");
+        // What looks personal is left out but for the key, and there a human has to decide.
+        let mut warnings = said
+            .split("\n\n")
+            .filter(|warning| !warning.trim().is_empty());
+        ensure!(
+            warnings.all(|warning| warning.contains("looks personal")),
+            "the mapping has warnings: {said}"
+        );
 
         let tables = source_tables(&self.read("mapping.toml")?)?;
         let mut cases: BTreeMap<String, Vec<Case>> = BTreeMap::new();

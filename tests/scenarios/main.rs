@@ -19,6 +19,7 @@ mod instances;
 mod kills;
 mod legacy;
 mod operations;
+mod privacy;
 mod readme;
 mod remembering;
 mod rows;

@@ -54,7 +54,7 @@ pub(crate) struct Reader {
 impl Reader {
     /// From the first start on.
     pub(crate) async fn start(url: &str, pipeline: &str, mapping: &str, schema: &str) -> Self {
-        let mapping = compile(mapping, schema);
+        let mapping = Arc::new(compile(mapping, schema));
         let mut config = PostgresConfig::from_url(url).unwrap();
         config.tls = TlsMode::Disable;
         let mut source = PostgresSource::new(config, pipeline);
@@ -88,7 +88,7 @@ impl Reader {
             capture: ChangeReader::new(Arc::new(Tables::of(&mapping))),
             sent: Vec::new(),
             kept: Vec::new(),
-            evaluator: Evaluator::new(Arc::new(mapping), stamp),
+            evaluator: Evaluator::new(mapping, stamp),
             batches,
             running: tokio::spawn(async move { source.run(io).await }),
             transaction: None,

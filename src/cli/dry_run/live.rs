@@ -3,12 +3,13 @@
 use std::io;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use rowbridge_postgres::PreviewPublication;
 
 use super::super::args::DryRunArgs;
 use super::super::follow::{self, Live};
-use super::super::{REFUSED, load};
+use super::super::{REFUSED, hash_key, load};
 use super::compile;
 use super::session::Session;
 use crate::pack;
@@ -23,6 +24,7 @@ pub(super) async fn run(config: Option<&Path>, args: &DryRunArgs) -> anyhow::Res
     let Some(mapping) = compile(&pack::read(&config.mapping, config.params.clone())?)? else {
         return Ok(ExitCode::from(REFUSED));
     };
+    let mapping = Arc::new(hash_key::keyed(mapping, Some(&config.privacy))?);
     let publication = if args.create_publication {
         PreviewPublication::Temporary
     } else {

@@ -195,7 +195,7 @@ fn update(before: &[Given], after: &[Given]) -> Batch {
 }
 
 fn written(batches: &[Batch]) -> String {
-    let mapping = mapping();
+    let mapping = Arc::new(mapping());
     let mut writer = Writer::new(&mapping, header(&mapping));
     let mut out = Vec::new();
     for batch in batches {

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::{ColumnLine, End, Header, TableLine, delimiters};
 use crate::mapping::Mapping;
-use crate::mapping::change_document::ChangeDocument;
+use crate::mapping::change_document::{ChangeDocument, Protection};
 
 /// How much was recorded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -20,6 +20,7 @@ pub struct Counts {
 /// Writes what a source sends as lines. Changes of tables that no rule reads are left out.
 #[derive(Debug)]
 pub struct Writer {
+    mapping: Arc<Mapping>,
     header: Header,
     is_begun: bool,
     start: Option<Position>,
@@ -37,6 +38,8 @@ pub struct Writer {
 /// A table that rules read.
 #[derive(Debug)]
 struct Read {
+    /// Number of the table in the mapping.
+    number: usize,
     short: String,
     source: TableName,
     columns: Vec<String>,
@@ -57,13 +60,14 @@ struct Leaving {
 impl Writer {
     /// Writes `header` before everything else.
     #[must_use]
-    pub fn new(mapping: &Mapping, header: Header) -> Self {
-        let read = |(short, source): (&str, &TableName)| {
+    pub fn new(mapping: &Arc<Mapping>, header: Header) -> Self {
+        let read = |(number, (short, source)): (usize, (&str, &TableName))| {
             let needs = mapping
                 .needs()
                 .iter()
                 .find(|needs| needs.table == *source)?;
             Some(Read {
+                number,
                 short: short.to_owned(),
                 source: source.clone(),
                 columns: needs.columns.iter().map(|need| need.name.clone()).collect(),
@@ -75,7 +79,8 @@ impl Writer {
             header,
             is_begun: false,
             start: None,
-            tables: mapping.tables().filter_map(read).collect(),
+            tables: mapping.tables().enumerate().filter_map(read).collect(),
+            mapping: Arc::clone(mapping),
             shapes: HashMap::new(),
             transaction: None,
             has_changes: false,
@@ -165,19 +170,27 @@ impl Writer {
         }
     }
 
-    /// What leaves the source: of the tables that rules read, the columns that rules read and the key. The one
-    /// place that decides it.
+    /// What leaves the source: of the tables that rules read, the columns that rules read and the key, but for those
+    /// that are dropped. The one place that decides it.
     fn leaving(&self, shape: &Arc<Shape>) -> Option<Leaving> {
         let mut tables = self.tables.iter();
         let table = tables.position(|read| read.source == shape.table)?;
         let is_read = |name: &String| self.tables[table].columns.contains(name);
         let columns = shape.columns.iter().enumerate();
         let columns = columns.filter(|(_, column)| column.key || is_read(&column.name));
+        let protection = self.protection(table);
+        let columns = columns.filter(|(_, column)| protection.lets_out(&column.name));
         Some(Leaving {
             shape: Arc::clone(shape),
             table,
             columns: columns.map(|(index, _)| index).collect(),
         })
+    }
+
+    /// How the columns of a table leave.
+    fn protection(&self, table: usize) -> Protection<'_> {
+        let table = &self.mapping.tables[self.tables[table].number];
+        Protection::of(table, self.mapping.hash_key.as_ref())
     }
 
     fn change(&mut self, batch: &Batch, change: &Change, out: &mut Vec<u8>) {
@@ -207,6 +220,10 @@ impl Writer {
             tx: transaction,
             change,
             identity: &self.header.identity,
+            protection: Protection::of(
+                &self.mapping.tables[read.number],
+                self.mapping.hash_key.as_ref(),
+            ),
         };
         document.write_exact(&leaving.columns, out);
         out.push(b'\n');

@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use rowbridge_api::{Batch, Op, Position};
+use rowbridge_api::{Batch, Kind, Op, Position};
 
 use captured::{CaptureLine, Captured};
 pub(crate) use cell::{checked as cell_from_text, from_json as cell_from_json};
@@ -142,9 +142,11 @@ fn change(object: &Object<'_>, tables: &Tables) -> Result<Line, Problem> {
             tables.short_names()
         ))
     })?;
+    let protected = protected(object, table)?;
     let image = |name: &str| {
         let image = object.get(name);
-        image.map(|node| image_cells(node, table)).transpose()
+        let cells = image.map(|node| image_cells(node, table, &protected));
+        cells.transpose()
     };
     let mut before = image("before")?;
     if before.is_none() && op == Op::Delete {
@@ -184,15 +186,38 @@ pub(crate) fn op_named(word: &str) -> Option<Op> {
 
 /// The cells of an image. Columns that schema.toml does not list are skipped (a capture has the whole
 /// row); listed ones that are not there are unavailable, never null.
-fn image_cells(image: Node<'_>, table: &DeclaredTable) -> Result<Vec<OwnedCell>, Problem> {
+fn image_cells(
+    image: Node<'_>,
+    table: &DeclaredTable,
+    protected: &[usize],
+) -> Result<Vec<OwnedCell>, Problem> {
     let mut cells = RowChange::unavailable_row(&table.shape);
     for (name, value) in image.object()?.members {
-        if let Some(index) = table.column(&name) {
+        let index = table.column(&name);
+        if let Some(index) = index.filter(|index| !protected.contains(index)) {
             cells[index] = cell_from_json(&table.shape.columns[index].ty, value.text())
                 .map_err(|message| value.problem(format!("`{name}`: {message}")))?;
         }
     }
     Ok(cells)
+}
+
+/// The columns that are protected and cannot hold the text that became of them: their values are not known any more.
+fn protected(object: &Object<'_>, table: &DeclaredTable) -> Result<Vec<usize>, Problem> {
+    let Some(protected) = object.get("protected") else {
+        return Ok(Vec::new());
+    };
+    let mut columns = Vec::new();
+    for at in protected.array()? {
+        let path = at.string()?;
+        let column = path.split_once('.').map_or("", |(_, column)| column);
+        let index = table.column(column);
+        columns.extend(index.filter(|index| {
+            let ty = &table.shape.columns[*index].ty;
+            !matches!(ty.kind, Kind::Text | Kind::Char | Kind::Json)
+        }));
+    }
+    Ok(columns)
 }
 
 /// Puts back a cell that is not a value of its type, or that JSON cannot keep: the source's bytes in base64.

@@ -234,6 +234,7 @@ fn a_document_that_spreads_over_lines_is_written_on_one() {
             source: "s".to_owned(),
             history: "1".to_owned(),
         },
+        protection: crate::mapping::change_document::Protection::NONE,
     };
     document.write(&mut line);
     let line = String::from_utf8(line).unwrap();

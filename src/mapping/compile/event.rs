@@ -7,21 +7,23 @@ use rowbridge_api::{Kind, Op, OpSet};
 
 use super::lifecycle::{self, CompiledLifecycle, Lifecycles};
 use super::{
-    Known, ResolvedParam, ResolvedTable, find_topic, key, lookup, only, topic_names, transaction,
-    unknown_table, value,
+    Known, ResolvedParam, ResolvedTable, each, find_topic, key, lookup, only, topic_names,
+    transaction, unknown_table, value,
 };
 use crate::event::{EVENT_HEADERS, HeaderId, TopicId};
 use crate::mapping::Topic;
-use crate::mapping::diagnostic::{Diagnostic, Report, line_and_column, one_of};
+use crate::mapping::diagnostic::{At, Diagnostic, Report, line_and_column, one_of};
 use crate::mapping::expression::column::{self, ColumnPath};
+use crate::mapping::expression::leaving::{in_the_clear, leaving};
 use crate::mapping::expression::path::{Place, PlaceType};
 use crate::mapping::expression::template;
-use crate::mapping::expression::{Reads, Rows, Scope, condition};
+use crate::mapping::expression::{ItemScope, Reads, Rows, Scope, condition};
 use crate::mapping::file::MappingFile;
 use crate::mapping::file::event::{ChangedDecl, CheckDecl, Clauses, EventDecl};
 use crate::mapping::file::reader::Text;
 use crate::mapping::file::transaction::TransactionDecl;
 use crate::mapping::file::value::{FieldDecl, From};
+use crate::mapping::privacy::Class;
 use crate::mapping::rule::{
     Body, Changed, Check, Guard, HeaderValue, Judges, Lookup, OwnHeader, RowImage, Rule, Side,
 };
@@ -33,6 +35,8 @@ pub(super) struct CompiledEvents {
     pub(super) reads: Vec<Reads>,
     /// What rules of several rows read of each of them.
     pub(super) part_reads: Vec<PartReads>,
+    /// Where each rule is written.
+    pub(super) sites: Vec<Site>,
     /// Per table: the places that `changed` watches.
     pub(super) watched: Vec<Vec<ColumnPath>>,
     pub(super) header_names: Vec<String>,
@@ -45,6 +49,31 @@ pub(super) struct PartReads {
     pub(super) table: usize,
     pub(super) ops: OpSet,
     pub(super) reads: Reads,
+}
+
+/// Where a rule is written.
+pub(super) struct Site {
+    /// Its type, or the rule where that is broken.
+    pub(super) event_type: At,
+    /// Its key, where it is not the table's.
+    pub(super) key: Option<At>,
+}
+
+impl Site {
+    fn of(event: &EventDecl, clauses: &Clauses) -> Self {
+        Self {
+            event_type: event.event_type.as_ref().map_or(event.at, |name| name.at),
+            key: clauses.key.as_ref().map(|key| key.at),
+        }
+    }
+}
+
+impl CompiledEvents {
+    fn push(&mut self, rule: Rule, reads: Reads, site: Site) {
+        self.rules.push(rule);
+        self.reads.push(reads);
+        self.sites.push(site);
+    }
 }
 
 pub(super) struct EventCompiler<'a> {
@@ -81,6 +110,7 @@ impl<'a> EventCompiler<'a> {
                 rules: Vec::new(),
                 reads: Vec::new(),
                 part_reads: Vec::new(),
+                sites: Vec::new(),
                 watched: vec![Vec::new(); tables.len()],
                 header_names: EVENT_HEADERS
                     .iter()
@@ -137,7 +167,15 @@ impl<'a> EventCompiler<'a> {
             reads: &reads,
             others: &[],
             rows: Rows::Own,
+            item: ItemScope::No,
         };
+        let each = event.each.as_ref().map(|text| each::compile(&scope, text));
+        let item = match &each {
+            None => ItemScope::No,
+            Some(None) => ItemScope::Broken,
+            Some(Some(each)) => ItemScope::Of(each),
+        };
+        let scope = Scope { item, ..scope };
         let (others, lookups) = lookup::compile(&scope, self.tables, &clauses.lookups, Vec::new());
         let scope = Scope {
             others: &others,
@@ -146,8 +184,8 @@ impl<'a> EventCompiler<'a> {
         let lookups = lookups.into_iter().collect::<Option<_>>();
         let rule = self.rule(event, &clauses, number, &scope, lookups);
         if let Some(rule) = rule {
-            self.compiled.rules.push(rule);
-            self.compiled.reads.push(reads.into_inner());
+            let site = Site::of(event, &clauses);
+            self.compiled.push(rule, reads.into_inner(), site);
         }
     }
 
@@ -168,6 +206,7 @@ impl<'a> EventCompiler<'a> {
             reads: &reads,
             others: &others,
             rows: Rows::OnlyParts,
+            item: ItemScope::No,
         };
         let joining = transaction::compile(&scope, decl, &parts);
         let number = first.number;
@@ -185,8 +224,8 @@ impl<'a> EventCompiler<'a> {
         rule.joining = Some(joining);
         rule.judges = Judges::LookedUp;
         let event_type = rule.event_type.clone();
-        self.compiled.rules.push(rule);
-        self.compiled.reads.push(reads.into_inner());
+        let site = Site::of(event, &event.clauses);
+        self.compiled.push(rule, reads.into_inner(), site);
         let part_reads = transaction::reads(&event_type, parts);
         self.compiled.part_reads.extend(part_reads);
     }
@@ -201,6 +240,7 @@ impl<'a> EventCompiler<'a> {
             ("on", on.map(|text| text.at)),
             ("changed", clauses.changed.as_ref().map(|decl| decl.at)),
             ("transition", event.transition.as_ref().map(|decl| decl.at)),
+            ("each", event.each.as_ref().map(|text| text.at)),
             ("reverts", event.reverts.as_ref().map(|text| text.at)),
             ("image", clauses.image.as_ref().map(|text| text.at)),
             ("only", only.map(|(column, _)| column.at)),
@@ -276,6 +316,11 @@ impl<'a> EventCompiler<'a> {
             joining: None,
             lookups: lookups?,
             judges,
+            each: match scope.item {
+                ItemScope::No => None,
+                ItemScope::Broken => return None,
+                ItemScope::Of(each) => Some(each.clone()),
+            },
             only: only.into_iter().collect::<Option<_>>()?,
             when: when.into_iter().collect::<Option<_>>()?,
             checks: checks.into_iter().collect::<Option<_>>()?,
@@ -496,9 +541,21 @@ impl<'a> EventCompiler<'a> {
             );
             return None;
         }
+        let own = field.value.privacy.as_ref();
+        if own.is_some_and(|own| own.class == Class::Drop) {
+            return None;
+        }
+        let mut class = None;
         let value = match &field.value.from {
-            From::Path(text) => HeaderValue::Place(value::single(scope, text)?),
-            From::Template(text) => HeaderValue::Template(template::compile(scope, text)?),
+            From::Path(text) => {
+                let place = leaving(scope, value::single(scope, text)?, text.at, own)?;
+                HeaderValue::Place(place)
+            }
+            From::Template(text) => {
+                let template = template::compile(scope, text)?;
+                class = value::protected(scope, own, template.places())?;
+                HeaderValue::Template(template)
+            }
             From::Const(literal) => {
                 let json: serde_json::Value = serde_json::from_str(&literal.json).ok()?;
                 let text = json
@@ -521,7 +578,7 @@ impl<'a> EventCompiler<'a> {
             names.len() - 1
         });
         let id = HeaderId(u16::try_from(number).ok()?);
-        Some(OwnHeader { id, value })
+        Some(OwnHeader { id, value, class })
     }
 }
 
@@ -602,6 +659,8 @@ fn time(scope: &Scope<'_>, text: &Text) -> Option<Place> {
         );
         return None;
     }
+    let hint = "leave `time` out for the commit time";
+    in_the_clear(scope, &place, text.at, "the event's time", hint)?;
     Some(place)
 }
 

@@ -2,11 +2,14 @@
 
 use rowbridge_api::Op;
 
+use super::privacy;
 use crate::mapping::diagnostic::{At, Diagnostic};
+use crate::mapping::expression::leaving::{name, undecided};
 use crate::mapping::expression::template;
 use crate::mapping::expression::{Rows, Scope};
 use crate::mapping::file::event::{Clauses, EventDecl};
 use crate::mapping::file::reader::{Flag, Text};
+use crate::mapping::privacy::Class;
 use crate::mapping::rule::{Key, Side};
 use crate::mapping::{Cleanup, Topic};
 
@@ -83,6 +86,14 @@ fn of_row(scope: &Scope<'_>, text: &Text) -> Option<Key> {
                 .hint("key = \"{id}\""),
         );
     }
+    for place in template.places() {
+        if let Some(class @ (Class::Mask | Class::Truncate(_))) =
+            place.shield().and_then(|shield| shield.whole)
+        {
+            let name = name(scope, place).unwrap_or_default();
+            scope.error(privacy::blurred_key(text.at, &name, class));
+        }
+    }
     Some(Key::Template(template))
 }
 
@@ -100,8 +111,10 @@ fn of_table(scope: &Scope<'_>, event: &EventDecl) -> Option<Key> {
         );
         return None;
     }
-    for slot in &scope.table.key {
+    privacy::check_key(scope.report, scope.table, event.at)?;
+    for (slot, place) in scope.table.key.iter().zip(&scope.table.key_places) {
         scope.reads(*slot, Side::Row);
+        undecided(scope, place, event.at);
     }
     Some(Key::OfTable)
 }

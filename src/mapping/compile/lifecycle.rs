@@ -15,7 +15,7 @@ use crate::mapping::diagnostic::{At, Diagnostic, Report, line_and_column, one_of
 use crate::mapping::expression::column::{self, ColumnPath};
 use crate::mapping::expression::literal::{Literal, Written};
 use crate::mapping::expression::path::{Place, PlaceType};
-use crate::mapping::expression::{Reads, Rows, Scope};
+use crate::mapping::expression::{ItemScope, Reads, Rows, Scope};
 use crate::mapping::file::MappingFile;
 use crate::mapping::file::event::EventDecl;
 use crate::mapping::file::lifecycle::{LifecycleDecl, TransitionDecl};
@@ -157,6 +157,7 @@ impl<'a> Lifecycles<'a> {
             reads: &reads,
             others: &[],
             rows: Rows::Own,
+            item: ItemScope::No,
         };
         let only: Option<Box<[Only]>> = only::compile(&scope, params, &decl.only)
             .into_iter()

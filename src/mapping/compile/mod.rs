@@ -1,11 +1,14 @@
 //! From files to a [`Mapping`]: resolves names to numbers and reports everything that is wrong.
 
+mod each;
 mod event;
 mod key;
 mod lifecycle;
+mod lint;
 mod lookup;
 mod needs;
 mod only;
+mod privacy;
 mod transaction;
 mod value;
 
@@ -13,10 +16,11 @@ use std::collections::BTreeMap;
 
 use xxhash_rust::xxh3::xxh3_128;
 
-use self::event::EventCompiler;
+use self::event::{CompiledEvents, EventCompiler};
 use super::diagnostic::{At, Diagnostic, Diagnostics, FileId, Report, one_of};
 use super::file::reader::{Table as TomlTable, Text};
 use super::file::{self, MappingFile, Param, TableDecl, TopicDecl};
+use super::privacy::TablePrivacy;
 use super::rule::Table;
 use super::schema::{self, SchemaTable, unknown_column};
 use super::{Mapping, Pack, Topic};
@@ -48,7 +52,8 @@ fn compile_files(pack: &Pack, report: &Report) -> Option<Mapping> {
     let schema_root = TomlTable::root(FileId::Schema, &schema, &pack.schema.text, report);
     let schema = schema::read(&schema_root);
 
-    let tables = resolve_tables(report, &file, &schema);
+    let mut tables = resolve_tables(report, &file, &schema);
+    privacy::resolve(report, file.privacy.as_ref(), &mut tables);
     let params = resolve_params(report, &file.params, &pack.params);
     check_topics(report, &file.topics);
     check_defaults(report, &file);
@@ -57,22 +62,10 @@ fn compile_files(pack: &Pack, report: &Report) -> Option<Mapping> {
         compiler.event(event);
     }
     let compiled = compiler.finish();
-    for (what, count) in [
-        (
-            "events and lifecycles",
-            file.events.len() + file.lifecycles.len(),
-        ),
-        ("topics", file.topics.len()),
-        ("headers", compiled.header_names.len()),
-    ] {
-        if count > NUMBERED {
-            report.push(Diagnostic::error(
-                root.at,
-                format!("more than {NUMBERED} {what}"),
-            ));
-        }
-    }
+    check_counts(report, root.at, &file, &compiled);
+    lint::lint(report, &file.topics, &tables, &compiled);
     let needs = needs::of(&tables, &compiled);
+    let hashed = privacy::finish(file.privacy.as_ref(), &mut tables, &compiled);
     let mut tables: Vec<Table> = tables.into_iter().map(|table| table.table).collect();
     needs::keep(&mut tables, &compiled);
     for (table, watched) in tables.iter_mut().zip(compiled.watched) {
@@ -107,7 +100,26 @@ fn compile_files(pack: &Pack, report: &Report) -> Option<Mapping> {
         needs,
         tables,
         rules: compiled.rules,
+        hashed,
+        hash_key: None,
     })
+}
+
+/// Reports more of anything than its number can tell.
+fn check_counts(report: &Report, at: At, file: &MappingFile, compiled: &CompiledEvents) {
+    for (what, count) in [
+        (
+            "events and lifecycles",
+            file.events.len() + file.lifecycles.len(),
+        ),
+        ("topics", file.topics.len()),
+        ("headers", compiled.header_names.len()),
+    ] {
+        if count > NUMBERED {
+            let message = format!("more than {NUMBERED} {what}");
+            report.push(Diagnostic::error(at, message));
+        }
+    }
 }
 
 /// A table, and where it was named (for "did you mean").
@@ -172,20 +184,7 @@ fn resolve_table(report: &Report, decl: &TableDecl, schema: &[SchemaTable]) -> R
         .iter()
         .find(|table| table.name.value == decl.short.value);
     if declared.is_none() {
-        let names: Vec<&str> = schema
-            .iter()
-            .map(|table| table.name.value.as_str())
-            .collect();
-        let short = &decl.short.value;
-        report.push(
-            Diagnostic::error(
-                decl.short.at,
-                format!("table `{short}` is not in schema.toml"),
-            )
-            .label("its columns are unknown")
-            .maybe_hint(one_of(short, &names).filter(|hint| hint.starts_with("did")))
-            .maybe_hint(None),
-        );
+        report.push(undeclared(&decl.short, schema));
     }
     let columns = declared
         .map(|table| table.columns.clone())
@@ -206,8 +205,10 @@ fn resolve_table(report: &Report, decl: &TableDecl, schema: &[SchemaTable]) -> R
         kept: None,
         before: decl.before,
         reverted: Vec::new(),
+        key_places: Box::default(),
         watched: Vec::new(),
         lifecycles: Vec::new(),
+        privacy: TablePrivacy::default(),
     };
     let named = decl.indexes.iter().flatten();
     let own: &[Text] = decl.key.as_deref().unwrap_or_default();
@@ -237,6 +238,17 @@ fn resolve_table(report: &Report, decl: &TableDecl, schema: &[SchemaTable]) -> R
     };
     table.indexes = decl.indexes.iter().filter_map(slots).collect();
     ResolvedTable { table, known }
+}
+
+fn undeclared(short: &Text, schema: &[SchemaTable]) -> Diagnostic {
+    let names: Vec<&str> = schema
+        .iter()
+        .map(|table| table.name.value.as_str())
+        .collect();
+    let message = format!("table `{}` is not in schema.toml", short.value);
+    Diagnostic::error(short.at, message)
+        .label("its columns are unknown")
+        .maybe_hint(one_of(&short.value, &names).filter(|hint| hint.starts_with("did")))
 }
 
 /// A parameter's value after the configuration's override, and where it is declared.

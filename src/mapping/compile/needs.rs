@@ -4,7 +4,9 @@ use rowbridge_api::{ColumnNeed, Op, OpSet, TableNeeds};
 
 use super::ResolvedTable;
 use super::event::CompiledEvents;
+use crate::mapping::expression::path::Inner;
 use crate::mapping::expression::{BeforeRead, Reads};
+use crate::mapping::privacy::Class;
 use crate::mapping::rule::{BeforeFrom, KeptColumns, Rule, Table};
 
 pub(super) fn of(tables: &[ResolvedTable], compiled: &CompiledEvents) -> Vec<TableNeeds> {
@@ -37,6 +39,9 @@ pub(super) fn keep(tables: &mut [Table], compiled: &CompiledEvents) {
         slots.extend(table.indexes.iter().flatten());
         slots.sort_unstable();
         slots.dedup();
+        // What is dropped leaves nowhere, and this would be a topic.
+        let privacy = &table.privacy;
+        slots.retain(|slot| privacy.shield(*slot, &Inner::Whole).whole != Some(Class::Drop));
         table.kept = Some(KeptColumns(slots.into()));
     }
 }

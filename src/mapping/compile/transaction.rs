@@ -117,6 +117,7 @@ fn one(scope: &Scope<'_>, by: &Text, part: &ResolvedPart<'_>) -> Option<Part> {
         reads: &part.reads,
         others: &[],
         rows: crate::mapping::expression::Rows::Own,
+        item: crate::mapping::expression::ItemScope::No,
     };
     let when = part.decl.when.as_ref().map(|when| guard(&own, when));
     if !by.value.contains('.') && part.table.slot(&by.value).is_none() {

@@ -3,10 +3,13 @@
 use rowbridge_api::{Kind, Type};
 
 use crate::mapping::diagnostic::{Diagnostic, one_of};
+use crate::mapping::expression::leaving::{in_the_clear, leaving, note};
 use crate::mapping::expression::path::{self, Place, PlaceType};
 use crate::mapping::expression::{Scope, column, literal::Written, template};
+use crate::mapping::file::privacy::OwnClass;
 use crate::mapping::file::reader::Text;
 use crate::mapping::file::value::{Const, FieldDecl, From, Otherwise as OtherwiseDecl, ValueDecl};
+use crate::mapping::privacy::{Class, Shield};
 use crate::mapping::rule::{Conversion, Field, FieldValue, Otherwise, Side};
 
 /// Compiles a path that gives one value at most.
@@ -24,8 +27,13 @@ pub(super) fn single(scope: &Scope<'_>, text: &Text) -> Option<Place> {
 
 /// Compiles the fields of an object, all of them, so that all problems are reported.
 pub(super) fn fields(scope: &Scope<'_>, decls: &[FieldDecl]) -> Option<Box<[Field]>> {
+    let dropped = |decl: &&FieldDecl| {
+        let own = decl.value.privacy.as_ref();
+        own.is_some_and(|own| own.class == Class::Drop)
+    };
     let compiled: Vec<Option<Field>> = decls
         .iter()
+        .filter(|decl| !dropped(decl))
         .enumerate()
         .map(|(index, decl)| {
             let value = value(scope, &decl.value)?;
@@ -46,12 +54,19 @@ pub(super) fn fields(scope: &Scope<'_>, decls: &[FieldDecl]) -> Option<Box<[Fiel
 fn value(scope: &Scope<'_>, decl: &ValueDecl) -> Option<FieldValue> {
     let convert = decl.convert.as_ref().map(|text| conversion(scope, text));
     let default = decl.default.as_ref().map(json);
+    let own = decl.privacy.as_ref();
     let value = match &decl.from {
         From::Const(literal) => FieldValue::Const(json(literal)),
-        From::Template(text) => FieldValue::Template(template::compile(scope, text)?),
+        From::Template(text) => {
+            let template = template::compile(scope, text)?;
+            let class = protected(scope, own, template.places())?;
+            wrapped(FieldValue::Template(template), class)
+        }
         From::Object(decls) => FieldValue::Object(fields(scope, decls)?),
         From::Path(text) => {
             let place = path::compile_value(scope, text)?;
+            let place = leaving(scope, place, text.at, own)?;
+            protects_something(scope, own, std::iter::once(&place))?;
             let convert = applied(scope, decl, convert, &[&place])?;
             FieldValue::Place {
                 place,
@@ -62,9 +77,10 @@ fn value(scope: &Scope<'_>, decl: &ValueDecl) -> Option<FieldValue> {
         From::Coalesce(texts) => {
             let places: Vec<Option<Place>> = texts
                 .iter()
-                .map(|text| path::compile_value(scope, text))
+                .map(|text| leaving(scope, path::compile_value(scope, text)?, text.at, own))
                 .collect();
             let places: Box<[Place]> = places.into_iter().collect::<Option<_>>()?;
+            protects_something(scope, own, places.iter())?;
             let all: Vec<&Place> = places.iter().collect();
             let convert = applied(scope, decl, convert, &all)?;
             FieldValue::Coalesce {
@@ -73,14 +89,70 @@ fn value(scope: &Scope<'_>, decl: &ValueDecl) -> Option<FieldValue> {
                 default,
             }
         }
-        From::Delta(text) => delta(scope, decl, text, convert)?,
+        From::Delta(text) => {
+            let (value, after) = delta(scope, decl, text, convert)?;
+            let class = protected(scope, own, std::iter::once(&after))?;
+            wrapped(value, class)
+        }
         From::Map {
             path,
             with,
             otherwise,
-        } => map(scope, path, with, otherwise)?,
+        } => {
+            let (value, place) = map(scope, path, with, otherwise)?;
+            let class = protected(scope, own, std::iter::once(&place))?;
+            wrapped(value, class)
+        }
     };
     Some(value)
+}
+
+/// The class that an event gives to a value made from these places, once it is noted.
+#[expect(clippy::option_option, reason = "absent, broken, or there")]
+pub(super) fn protected<'p>(
+    scope: &Scope<'_>,
+    own: Option<&OwnClass>,
+    places: impl Iterator<Item = &'p Place> + Clone,
+) -> Option<Option<Class>> {
+    protects_something(scope, own, places.clone())?;
+    let Some(own) = own.filter(|own| own.class != Class::Clear) else {
+        return Some(None);
+    };
+    for place in places {
+        note(scope, place, own.class);
+    }
+    Some(Some(own.class))
+}
+
+/// A class on what holds nothing of a row is a mistake, probably on another field.
+fn protects_something<'p>(
+    scope: &Scope<'_>,
+    own: Option<&OwnClass>,
+    mut places: impl Iterator<Item = &'p Place>,
+) -> Option<()> {
+    let of_row =
+        |place: &Place| matches!(place, Place::Cell(_) | Place::Shielded(_) | Place::Item(_));
+    if let Some(own) = own
+        && !places.any(of_row)
+    {
+        scope.error(
+            Diagnostic::error(own.text.at, "nothing of a row is protected here")
+                .label("the value is made from no column")
+                .hint("leave `privacy` out"),
+        );
+        return None;
+    }
+    Some(())
+}
+
+fn wrapped(value: FieldValue, class: Option<Class>) -> FieldValue {
+    match class {
+        Some(class) => FieldValue::Protected {
+            value: Box::new(value),
+            class,
+        },
+        None => value,
+    }
 }
 
 fn json(literal: &Const) -> Box<[u8]> {
@@ -92,7 +164,7 @@ fn delta(
     decl: &ValueDecl,
     text: &Text,
     convert: Option<Option<Conversion>>,
-) -> Option<FieldValue> {
+) -> Option<(FieldValue, Place)> {
     let column = column::compile(scope, text)?;
     scope.reads(column.slot, Side::Before);
     scope.reads(column.slot, Side::After);
@@ -109,12 +181,15 @@ fn delta(
         );
         return None;
     }
+    let hint = "name a column in the clear, or leave the field out";
+    in_the_clear(scope, &after, text.at, "a delta", hint)?;
     let convert = applied(scope, decl, convert, &[&after])?;
-    Some(FieldValue::Delta {
+    let value = FieldValue::Delta {
         before: Place::Cell(column.on(Side::Before)),
-        after,
+        after: after.clone(),
         convert,
-    })
+    };
+    Some((value, after))
 }
 
 fn map(
@@ -122,8 +197,10 @@ fn map(
     path: &Text,
     with: &[(Text, Const)],
     otherwise: &OtherwiseDecl,
-) -> Option<FieldValue> {
+) -> Option<(FieldValue, Place)> {
     let place = single(scope, path)?;
+    let hint = format!("{{ path = \"{}\" }}: it leaves protected", path.value);
+    in_the_clear(scope, &place, path.at, "a map", &hint)?;
     let ty = place.ty(scope);
     let entries: Vec<Option<_>> = with
         .iter()
@@ -149,15 +226,16 @@ fn map(
             }
         })
         .collect();
-    Some(FieldValue::Map {
-        place,
+    let value = FieldValue::Map {
+        place: place.clone(),
         with: entries.into_iter().collect::<Option<_>>()?,
         otherwise: match otherwise {
             OtherwiseDecl::Unsaid => Otherwise::Unsaid,
             OtherwiseDecl::Error => Otherwise::Error,
             OtherwiseDecl::Value(literal) => Otherwise::Json(json(literal)),
         },
-    })
+    };
+    Some((value, place))
 }
 
 /// A key of `with` (always text in TOML) as a value of the column.
@@ -238,6 +316,20 @@ fn applied(
     };
     let convert = convert?;
     for place in places {
+        if let Some(shield) = place.shield()
+            && !stands(convert, shield)
+        {
+            let text = decl.convert.as_ref()?;
+            scope.error(
+                Diagnostic::error(
+                    text.at,
+                    format!("`as = \"{}\"` on a protected value", text.value),
+                )
+                .label("what protects it makes text of it")
+                .hint("leave `as` out"),
+            );
+            return None;
+        }
         if let PlaceType::Column(ty) = place.ty(scope)
             && !converts(&ty.kind, convert)
         {
@@ -253,6 +345,15 @@ fn applied(
         }
     }
     Some(Some(convert))
+}
+
+/// Whether a conversion of a protected value changes nothing of it.
+fn stands(convert: Conversion, shield: &Shield) -> bool {
+    match convert {
+        Conversion::String => true,
+        Conversion::Json => shield.whole.is_none(),
+        _ => false,
+    }
 }
 
 const fn converts(kind: &Kind, to: Conversion) -> bool {

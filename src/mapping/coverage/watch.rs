@@ -254,16 +254,15 @@ impl<'a> Context<'a> {
     /// The fields in order, up to the first that cannot be made.
     fn watch_fields(&self, fields: &'a [Field], seen: &mut Seen) -> Result<(), Fault> {
         for field in fields {
-            self.watch_value(field, seen)?;
+            self.watch_value(&field.value, field.at.start, seen)?;
             self.write_object(std::slice::from_ref(field), &mut Vec::new())?;
         }
         Ok(())
     }
 
-    fn watch_value(&self, field: &'a Field, seen: &mut Seen) -> Result<(), Fault> {
-        let at = field.at.start;
+    fn watch_value(&self, value: &'a FieldValue, at: usize, seen: &mut Seen) -> Result<(), Fault> {
         let mut scratch = Vec::new();
-        match &field.value {
+        match value {
             FieldValue::Map {
                 place,
                 with,
@@ -292,6 +291,7 @@ impl<'a> Context<'a> {
                 seen.note(Site::Default(at));
             }
             FieldValue::Object(fields) => self.watch_fields(fields, seen)?,
+            FieldValue::Protected { value, .. } => self.watch_value(value, at, seen)?,
             FieldValue::Const(_) | FieldValue::Delta { .. } | FieldValue::Template(_) => {}
         }
         Ok(())

@@ -7,6 +7,7 @@
 
 pub(super) mod column;
 pub(super) mod condition;
+pub(super) mod leaving;
 pub(super) mod literal;
 pub(super) mod path;
 pub(super) mod template;
@@ -22,7 +23,8 @@ use rowbridge_api::{Op, OpSet};
 
 use super::diagnostic::{At, Diagnostic, Report};
 use super::file::reader::Text;
-use super::rule::{RowImage, Side, Table};
+use super::privacy::Classed;
+use super::rule::{Each, RowImage, Side, Table};
 
 /// Where an expression is compiled: the table it reads and the operations it runs on.
 #[derive(Clone, Copy)]
@@ -35,6 +37,7 @@ pub(super) struct Scope<'a> {
     /// Other rows that the expression may read, by their number.
     pub(super) others: &'a [Other<'a>],
     pub(super) rows: Rows,
+    pub(super) item: ItemScope<'a>,
 }
 
 /// Whether an expression is about one row, or only about parts of a transaction.
@@ -66,6 +69,16 @@ pub(super) enum OtherKind<'a> {
     },
 }
 
+/// What `$.item` is.
+#[derive(Clone, Copy)]
+pub(super) enum ItemScope<'a> {
+    /// The rule has no `each`.
+    No,
+    /// Its `each` is broken, and reported.
+    Broken,
+    Of(&'a Each),
+}
+
 /// The columns that a rule reads.
 #[derive(Debug, Default)]
 pub(super) struct Reads {
@@ -73,6 +86,19 @@ pub(super) struct Reads {
     pub(super) columns: Vec<(u16, BeforeRead)>,
     /// Table and slot of the columns of other rows.
     pub(super) others: Vec<(usize, u16)>,
+    /// What the rule itself protects.
+    pub(super) classed: Vec<Classed>,
+    /// What leaves as it is, and nobody said that it may.
+    pub(super) undecided: Vec<Undecided>,
+}
+
+/// A place whose value leaves as it is.
+#[derive(Clone, Debug)]
+pub(super) struct Undecided {
+    pub(super) slot: u16,
+    /// Names from the column on.
+    pub(super) inside: Box<[String]>,
+    pub(super) at: At,
 }
 
 /// Whether a column's before image is read.

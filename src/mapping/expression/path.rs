@@ -6,9 +6,10 @@ use jsonpath_rust::parser::model::{JpQuery, Segment, Selector, SingularQuerySegm
 use rowbridge_api::{Kind, OpSet, Type};
 
 use super::tokens::{PathPlace, scan_path};
-use super::{Other, OtherKind, Reads, Rows, Scope, parse_path};
+use super::{ItemScope, Other, OtherKind, Reads, Rows, Scope, parse_path};
 use crate::mapping::diagnostic::{At, Diagnostic, one_of};
 use crate::mapping::file::reader::Text;
+use crate::mapping::privacy::Shield;
 use crate::mapping::rule::{RowImage, Side, Table};
 use crate::mapping::schema::unknown_column;
 
@@ -16,6 +17,10 @@ use crate::mapping::schema::unknown_column;
 #[derive(Clone, Debug)]
 pub(in crate::mapping) enum Place {
     Cell(CellPath),
+    /// A cell whose value leaves, and is protected then.
+    Shielded(Box<Shielded>),
+    /// The element that `each` is at.
+    Item(Box<ItemPath>),
     /// A whole image; only its existence can be asked for.
     Image(Side),
     Fact(Fact),
@@ -35,6 +40,21 @@ pub(in crate::mapping) enum Fact {
     TxOrdinal,
     SourceName,
     SourcePosition,
+}
+
+/// What is protected where it leaves.
+#[derive(Clone, Debug)]
+pub(in crate::mapping) struct Shielded {
+    pub(in crate::mapping) cell: CellPath,
+    pub(in crate::mapping) shield: Shield,
+}
+
+/// What is read of an element.
+#[derive(Clone, Debug)]
+pub(in crate::mapping) struct ItemPath {
+    pub(in crate::mapping) inner: Inner,
+    /// What protects it where it leaves; places inside are counted from the element on.
+    pub(in crate::mapping) shield: Shield,
 }
 
 /// A column's cell on one side, and what is read inside it.
@@ -80,9 +100,31 @@ impl Place {
     pub(in crate::mapping) fn ty(&self, scope: &Scope<'_>) -> PlaceType {
         match self {
             Self::Cell(cell) => cell.ty(scope.table),
+            Self::Shielded(shielded) => shielded.cell.ty(scope.table),
             Self::Other(other, cell) => cell.ty(scope.others[usize::from(*other)].table),
+            Self::Item(item) => match (&item.inner, scope.item) {
+                (Inner::Whole, ItemScope::Of(each)) => match &each.element {
+                    Some(ty) => PlaceType::Column(ty.clone()),
+                    None => PlaceType::Document,
+                },
+                (Inner::Query(_), _) => PlaceType::Nodes,
+                _ => PlaceType::Document,
+            },
             Self::Image(_) | Self::OtherRow(_) => PlaceType::Image,
             Self::Fact(fact) => PlaceType::Column(fact.ty()),
+        }
+    }
+
+    /// What protects it where it leaves.
+    pub(in crate::mapping) fn shield(&self) -> Option<&Shield> {
+        match self {
+            Self::Shielded(shielded) => Some(&shielded.shield),
+            Self::Item(item) => Some(&item.shield).filter(|shield| !shield.is_empty()),
+            Self::Cell(_)
+            | Self::Image(_)
+            | Self::Fact(_)
+            | Self::Other(..)
+            | Self::OtherRow(_) => None,
         }
     }
 }
@@ -217,6 +259,9 @@ pub(super) fn resolve(
         ));
         return None;
     }
+    if first == "item" {
+        return item(scope, &segments[1..], at);
+    }
     let side = match first {
         "before" => Side::Before,
         "after" => Side::After,
@@ -303,6 +348,7 @@ fn resolve_part(
         reads,
         others: &[],
         rows: Rows::Own,
+        item: ItemScope::No,
     };
     let column = segments.get(1).and_then(name_of);
     let slot = self::column(&there, image, column, at(2))?;
@@ -332,6 +378,37 @@ fn fact(first: &str, second: Option<&str>, length: usize) -> Option<Fact> {
         ("source", Some("position"), 2) => Some(Fact::SourcePosition),
         _ => None,
     }
+}
+
+/// What follows `$.item`.
+fn item(scope: &Scope<'_>, segments: &[Segment], at: impl Fn(usize) -> At) -> Option<Place> {
+    let each = match scope.item {
+        ItemScope::Of(each) => each,
+        ItemScope::Broken => return None,
+        ItemScope::No => {
+            scope.error(
+                Diagnostic::error(at(0), "`$.item` is an element of what `each` names")
+                    .label("this rule has no `each`")
+                    .hint("each = \"$.after.tags\": one event for every element"),
+            );
+            return None;
+        }
+    };
+    let inner = match (segments, &each.element) {
+        ([], _) => Inner::Whole,
+        (_, Some(ty)) => {
+            scope.error(
+                Diagnostic::error(at(1), format!("`$.item` is {}, not a document", ty.name))
+                    .label("nothing to read inside"),
+            );
+            return None;
+        }
+        (segments, None) => inside(scope, segments, || at(1))?,
+    };
+    Some(Place::Item(Box::new(ItemPath {
+        inner,
+        shield: Shield::default(),
+    })))
 }
 
 /// The column named after the image `part`; after `key` it has to be of the key.
@@ -368,14 +445,11 @@ fn misread(text: &Text, names: &[Option<&str>], place: &PathPlace) -> Option<usi
 
 /// The parts of a change document.
 pub(in crate::mapping) const PARTS: &[&str] = &[
-    "row", "before", "after", "key", "op", "table", "tx", "source",
+    "row", "before", "after", "key", "item", "op", "table", "tx", "source",
 ];
 
 fn unknown_part(scope: &Scope<'_>, at: At, part: &str) -> Diagnostic {
     let error = Diagnostic::error(at, format!("a change has no part `{part}`"));
-    if part == "item" {
-        return Diagnostic::not_yet(at, "`each` with its `$.item`");
-    }
     let others = scope.others.iter().map(|other| other.name);
     let known: Vec<&str> = PARTS.iter().copied().chain(others).collect();
     if scope.table.slot(part).is_some() {
@@ -437,6 +511,11 @@ pub(super) fn inner(
         );
         return None;
     }
+    inside(scope, segments, at)
+}
+
+/// Compiles what is read inside a document.
+fn inside(scope: &Scope<'_>, segments: &[Segment], at: impl Fn() -> At) -> Option<Inner> {
     let steps: Option<Box<[Step]>> = segments.iter().map(step_of).collect();
     if let Some(steps) = steps {
         return Some(Inner::Steps(steps));

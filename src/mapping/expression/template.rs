@@ -1,5 +1,6 @@
 //! Templates: `{flight_no}/{departure_date}/{cabin}`.
 
+use super::leaving::leaving;
 use super::path::{self, Place, PlaceType};
 use super::{Scope, whole};
 use crate::mapping::diagnostic::Diagnostic;
@@ -21,6 +22,14 @@ pub(in crate::mapping) struct Template {
 }
 
 impl Template {
+    /// The places that it is made from.
+    pub(in crate::mapping) fn places(&self) -> impl Iterator<Item = &Place> + Clone {
+        self.parts.iter().filter_map(|part| match part {
+            Part::Place(place) => Some(place),
+            Part::Literal(_) => None,
+        })
+    }
+
     /// Whether it gives the same text for every row.
     pub(in crate::mapping) fn is_constant(&self) -> bool {
         self.parts
@@ -100,7 +109,7 @@ fn compile_hole(scope: &Scope<'_>, text: &Text, range: std::ops::Range<usize>) -
         };
         let column = column::compile(scope, &name)?;
         scope.reads(column.slot, Side::Row);
-        return Some(Place::Cell(column.on(Side::Row)));
+        return leaving(scope, Place::Cell(column.on(Side::Row)), at, None);
     }
     let place = path::compile_part(scope, text, range)?;
     match place.ty(scope) {
@@ -109,7 +118,7 @@ fn compile_hole(scope: &Scope<'_>, text: &Text, range: std::ops::Range<usize>) -
             Diagnostic::error(at, format!("`{hole}` may give several values"))
                 .label("a template wants one"),
         ),
-        PlaceType::Column(_) | PlaceType::Document => return Some(place),
+        PlaceType::Column(_) | PlaceType::Document => return leaving(scope, place, at, None),
     }
     None
 }

@@ -65,6 +65,7 @@ pub(in crate::mapping) struct EventDecl {
     /// The event type that this one takes back.
     pub(in crate::mapping) reverts: Option<Text>,
     pub(in crate::mapping) joined: Option<TransactionDecl>,
+    pub(in crate::mapping) each: Option<Text>,
     pub(in crate::mapping) clauses: Clauses,
 }
 
@@ -76,6 +77,7 @@ pub(super) const EVENT_KEYS: &[&str] = &[
     "on",
     "changed",
     "transition",
+    "each",
     "when",
     "only",
     "time",
@@ -113,7 +115,7 @@ pub(super) const DEFAULTS_KEYS: &[&str] = &[
     "lookup",
 ];
 /// The keys of an event that this version knows by name only.
-pub(super) const LATER_KEYS: &[&str] = &["each"];
+pub(super) const LATER_KEYS: &[&str] = &[];
 
 impl EventDecl {
     pub(super) fn read(table: &Table<'_>) -> Self {
@@ -146,6 +148,7 @@ impl EventDecl {
             joined: table
                 .get("transaction")
                 .and_then(|node| TransactionDecl::read(&node)),
+            each: table.text("each"),
             clauses: Clauses::read(table),
         }
     }

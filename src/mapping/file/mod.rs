@@ -6,6 +6,7 @@
 pub(super) mod event;
 pub(super) mod lifecycle;
 pub(super) mod lookup;
+pub(super) mod privacy;
 pub(super) mod reader;
 mod tables;
 pub(super) mod transaction;
@@ -15,6 +16,7 @@ use toml::de::{DeTable, DeValue};
 
 use self::event::{Clauses, EventDecl};
 use self::lifecycle::LifecycleDecl;
+use self::privacy::PrivacyDecl;
 use self::reader::{Table, Text};
 pub(super) use self::tables::{TableDecl, TopicDecl};
 use super::diagnostic::{At, Diagnostic, FileId, Report, one_of};
@@ -51,6 +53,7 @@ pub(super) struct MappingFile {
     pub(super) tables: Vec<TableDecl>,
     pub(super) topics: Vec<TopicDecl>,
     pub(super) lifecycles: Vec<LifecycleDecl>,
+    pub(super) privacy: Option<PrivacyDecl>,
     pub(super) defaults: Vec<(Text, Clauses)>,
     pub(super) events: Vec<EventDecl>,
 }
@@ -61,10 +64,10 @@ const ROOT_KEYS: &[&str] = &[
     "tables",
     "topics",
     "lifecycle",
+    "privacy",
     "defaults",
     "event",
 ];
-const ROOT_LATER: &[&str] = &["privacy"];
 
 /// Parses a file, reporting its syntax errors; what could be read is still returned.
 pub(super) fn parse<'a>(
@@ -88,7 +91,7 @@ pub(super) fn parse<'a>(
 
 impl MappingFile {
     pub(super) fn read(root: &Table<'_>) -> Self {
-        root.only_keys("mapping.toml", ROOT_KEYS, ROOT_LATER);
+        root.only_keys("mapping.toml", ROOT_KEYS, &[]);
         Self {
             header: read_header(root),
             params: root
@@ -107,6 +110,7 @@ impl MappingFile {
                 .table("lifecycle")
                 .map(|table| lifecycle::read_lifecycles(&table))
                 .unwrap_or_default(),
+            privacy: root.table("privacy").map(|table| privacy::read(&table)),
             defaults: root
                 .table("defaults")
                 .map(|table| read_defaults(&table))

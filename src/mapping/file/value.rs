@@ -1,5 +1,6 @@
 //! What stands on the right of a field in `data`, `headers` and `object`.
 
+use super::privacy::OwnClass;
 use super::reader::{Node, Table, Text};
 use crate::mapping::diagnostic::{Diagnostic, one_of};
 use crate::mapping::file::{event, plain};
@@ -18,6 +19,7 @@ pub(in crate::mapping) struct ValueDecl {
     pub(in crate::mapping) convert: Option<Text>,
     pub(in crate::mapping) required: bool,
     pub(in crate::mapping) default: Option<Const>,
+    pub(in crate::mapping) privacy: Option<OwnClass>,
 }
 
 /// What a value is made from.
@@ -135,6 +137,7 @@ impl ValueDecl {
             convert: None,
             required: false,
             default: None,
+            privacy: None,
         }
     }
 }
@@ -157,14 +160,14 @@ fn read_table_value(name: &Text, node: &Node<'_>, table: &Table<'_>) -> Option<V
         return None;
     };
     let known: &[&str] = match *form {
-        "path" | "coalesce" => &["path", "coalesce", "as", "required", "default"],
+        "path" | "coalesce" => &["path", "coalesce", "as", "required", "default", "privacy"],
         "const" => &["const"],
-        "template" => &["template"],
-        "delta" => &["delta", "as", "required"],
-        "map" => &["map", "with", "else", "required"],
+        "template" => &["template", "privacy"],
+        "delta" => &["delta", "as", "required", "privacy"],
+        "map" => &["map", "with", "else", "required", "privacy"],
         _ => &["object"],
     };
-    table.only_keys(&format!("a value made with `{form}`"), known, &["privacy"]);
+    table.only_keys(&format!("a value made with `{form}`"), known, &[]);
     let from = match *form {
         "path" => From::Path(table.text("path")?),
         "const" => From::Const(literal(&table.get("const")?)),
@@ -179,6 +182,7 @@ fn read_table_value(name: &Text, node: &Node<'_>, table: &Table<'_>) -> Option<V
         convert: table.text("as"),
         required: table.flag("required").is_some_and(|flag| flag.on),
         default: table.get("default").map(|default| literal(&default)),
+        privacy: OwnClass::read(table),
     })
 }
 

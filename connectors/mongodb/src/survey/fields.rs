@@ -174,7 +174,7 @@ impl Field {
         let types: Vec<&'static str> = self.types.keys().copied().collect();
         match types.as_slice() {
             [] => "bson",
-            [one] if *one == "bool" || Type::is_bson(one) => *one,
+            [one] if *one == "bool" || Type::is_bson(one) => one,
             _ if only(&["int32", "int64"]) => "int64",
             _ if only(&["int32", "int64", "double"]) && !self.has_large_integers => "double",
             _ if only(&["int32", "int64", "decimal128"]) => "decimal128",
@@ -197,7 +197,7 @@ impl Field {
         match self.values {
             0 => parts.push("only null".to_owned()),
             values if values < documents => {
-                parts.push(format!("a value in {values} of {documents}"))
+                parts.push(format!("a value in {values} of {documents}"));
             }
             _ => {}
         }
