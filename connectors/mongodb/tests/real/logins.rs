@@ -168,7 +168,7 @@ async fn a_stream_is_read_from_the_member_that_the_url_prefers() {
     assert_eq!(follower.change().await, "insert -> _id=1");
     let primary = mongo.primary().await.unwrap();
     let mut streams = [0; 3];
-    for node in 0..3 {
+    for (node, streams) in streams.iter_mut().enumerate() {
         use futures_util::TryStreamExt as _;
         let admin = Client::with_uri_str(mongo.direct_url(node)).await.unwrap();
         let ours = [
@@ -177,7 +177,7 @@ async fn a_stream_is_read_from_the_member_that_the_url_prefers() {
         ];
         let found = admin.database("admin").aggregate(ours).await.unwrap();
         let found: Vec<Document> = found.try_collect().await.unwrap();
-        streams[node] = found.len();
+        *streams = found.len();
     }
     println!("the primary is {primary}, streams {streams:?}");
     assert_eq!(streams[primary], 0);
