@@ -65,6 +65,7 @@ async fn a_primary_that_hangs_is_left_for_the_new_one() -> Result<()> {
 }
 
 /// Measures from the election, by the new primary's own clock, which is also ours.
+#[expect(clippy::print_stdout, reason = "the figure is worth seeing")]
 async fn streaming_again(
     documents: &Documents,
     mongo: &Mongo,

@@ -158,6 +158,7 @@ async fn write_huge(database: &Database, rows: i64) -> Result<()> {
 }
 
 /// Publishes a part of one huge transaction by one mapping, and goes on by another after a kill.
+#[expect(clippy::print_stdout, reason = "where it was killed is worth seeing")]
 async fn goes_on_by_another_mapping(name: &str, first: Reading, then: Reading) -> Result<()> {
     /// Of each collection.
     const ROWS: i64 = 8_000;

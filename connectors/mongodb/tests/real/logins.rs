@@ -68,7 +68,6 @@ async fn hint(config: MongoConfig) -> Option<String> {
             None
         }
         Err(SourceError::Refused { problem, hint, .. }) => {
-            println!("{problem}\nhint: {hint}");
             assert!(!problem.contains("its secret"), "{problem}");
             Some(hint)
         }
