@@ -140,7 +140,7 @@ fn what_was_delivered_is_not_delivered_again() {
     for event in [insert(5, 0, 1), insert(5, 1, 2), insert(5, 2, 3)] {
         after_event.apply(&event, &mut batch).unwrap();
     }
-    assert_eq!(shown(&batch)[1..], ["begin 5", "insert 0"]);
+    assert_eq!(shown(&batch)[1..], ["begin 5", "insert 2"]);
 }
 
 #[test]
