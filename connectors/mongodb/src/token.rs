@@ -199,7 +199,7 @@ mod tests {
         ] {
             assert_eq!(at(place), number, "{place}");
         }
-        assert_eq!(super::place(&Position::new(5)), None);
+        assert_eq!(place(&Position::new(5)), None);
         let mark = position(&rawdoc! { "_data": "826B0814B5000000072B0229296E04" }).unwrap();
         assert!(is_mark(&mark) && !is_mark(&position(&rawdoc! { "_data": DATA }).unwrap()));
     }
