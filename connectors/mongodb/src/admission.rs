@@ -67,6 +67,14 @@ pub(crate) fn of_login(said: &str) -> &'static str {
 mod tests {
     use super::*;
 
+    /// A server does not start with such a certificate: it expires while the server runs, which no test waits for.
+    #[test]
+    fn an_expired_certificate_is_the_servers_to_renew() {
+        let said = "I/O error: invalid peer certificate: certificate expired: verification time 5 (UNIX), but certificate \
+                    is not valid after 4 (1 seconds ago)";
+        assert!(of_tls(said).is_some_and(|(_, hint)| hint.contains("rotateCertificates")));
+    }
+
     #[test]
     fn what_is_no_problem_of_certificates_is_none() {
         for said in [

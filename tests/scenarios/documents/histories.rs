@@ -41,6 +41,20 @@ impl Documents {
         Ok(())
     }
 
+    /// Changes an account and deletes another, and waits until the server has forgotten what they were.
+    async fn change_and_expire(&self) -> Result<()> {
+        let account = self.database.collection::<Document>("account");
+        let set = doc! { "$set": { "ver": 2_i64, "balance": amount(2, 0) } };
+        account.update_one(doc! { "_id": 1_i64 }, set).await?;
+        account.delete_one(doc! { "_id": 2_i64 }).await?;
+        let config = self.database.client().database("config");
+        let images = config.collection::<Document>("system.preimages");
+        eventually("the images to expire", SOON, || async {
+            Ok(images.find_one(doc! {}).await?.is_none())
+        })
+        .await
+    }
+
     /// As last published, by account: its version.
     fn versions(&self) -> Result<BTreeMap<i64, String>> {
         self.events()?
@@ -233,20 +247,7 @@ async fn an_image_that_expired_is_unavailable_and_only_the_rules_that_read_it_fa
     daemon.ready().await?;
     assert_eq!(daemon.terminate().await?, 0, "{}", daemon.log());
     let account = database.collection::<Document>("account");
-    let change = async || -> Result<()> {
-        let set = doc! { "$set": { "ver": 2_i64, "balance": amount(2, 0) } };
-        account.update_one(doc! { "_id": 1_i64 }, set).await?;
-        account.delete_one(doc! { "_id": 2_i64 }).await?;
-        let images = database
-            .client()
-            .database("config")
-            .collection::<Document>("system.preimages");
-        eventually("the images to expire", SOON, || async {
-            Ok(images.find_one(doc! {}).await?.is_none())
-        })
-        .await
-    };
-    change().await?;
+    documents.change_and_expire().await?;
     let mut daemon = documents.rig.daemon().await?;
     daemon.ready().await?;
     eventually("what needs no image", SOON, || async {
@@ -284,7 +285,7 @@ async fn an_image_that_expired_is_unavailable_and_only_the_rules_that_read_it_fa
     account
         .update_one(doc! { "_id": 1_i64 }, doc! { "$set": { "ver": 1_i64 } })
         .await?;
-    change().await?;
+    documents.change_and_expire().await?;
     let mut daemon = documents.rig.daemon().await?;
     documents.refuses(&mut daemon, "BAD_RECORD").await?;
     let log = daemon.log();

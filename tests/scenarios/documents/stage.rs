@@ -134,9 +134,8 @@ impl Documents {
     pub(super) async fn printed(&self, command: &str) -> Result<()> {
         let words: Vec<&str> = command.split_whitespace().collect();
         let output = self.rig.command(&words).await?;
-        let [said, log] = [output.stdout, output.stderr].map(String::from_utf8);
-        println!("rowbridge {command}: {}", said?.trim_end());
-        ensure!(output.status.success(), "rowbridge {command}: {}", log?);
+        let said = String::from_utf8(output.stderr)?;
+        ensure!(output.status.success(), "rowbridge {command}: {said}");
         Ok(())
     }
 

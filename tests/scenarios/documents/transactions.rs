@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, ensure};
 use bson::{Document, doc};
+use mongodb::Database;
 use rowbridge_testbed::Mongo;
 use rowbridge_testbed::consumer::{Event, read_all};
 
@@ -130,7 +131,34 @@ enum Reading {
     Both,
 }
 
+/// One transaction that inserts accounts and entries, some of these behind some of those.
+async fn write_huge(database: &Database, rows: i64) -> Result<()> {
+    let mut session = database.client().start_session().await?;
+    session.start_transaction().await?;
+    let (account, entry) = (
+        database.collection::<Document>("account"),
+        database.collection::<Document>("entry"),
+    );
+    let owner = "o".repeat(400);
+    for from in (0..rows).step_by(50) {
+        let row = |id: i64| doc! { "_id": id, "id": id, "ver": 1_i64, "owner": &owner, "balance": amount(1, 0) };
+        let booked = |id: i64| doc! { "account": id };
+        let ids = from..from + 50;
+        account
+            .insert_many(ids.clone().map(row))
+            .session(&mut session)
+            .await?;
+        entry
+            .insert_many(ids.map(booked))
+            .session(&mut session)
+            .await?;
+    }
+    session.commit_transaction().await?;
+    Ok(())
+}
+
 /// Publishes a part of one huge transaction by one mapping, and goes on by another after a kill.
+#[expect(clippy::print_stdout, reason = "where it was killed is worth seeing")]
 async fn goes_on_by_another_mapping(name: &str, first: Reading, then: Reading) -> Result<()> {
     /// Of each collection.
     const ROWS: i64 = 8_000;
@@ -151,27 +179,7 @@ async fn goes_on_by_another_mapping(name: &str, first: Reading, then: Reading) -
         .write_config("[limits]\ntransaction_records = 500\n")?;
     let mut daemon = documents.rig.daemon().await?;
     daemon.ready().await?;
-    let mut session = documents.database.client().start_session().await?;
-    session.start_transaction().await?;
-    let (account, entry) = (
-        documents.database.collection::<Document>("account"),
-        documents.database.collection::<Document>("entry"),
-    );
-    let owner = "o".repeat(400);
-    for from in (0..ROWS).step_by(50) {
-        let row = |id: i64| doc! { "_id": id, "id": id, "ver": 1_i64, "owner": &owner, "balance": amount(1, 0) };
-        let booked = |id: i64| doc! { "account": id };
-        let ids = from..from + 50;
-        account
-            .insert_many(ids.clone().map(row))
-            .session(&mut session)
-            .await?;
-        entry
-            .insert_many(ids.map(booked))
-            .session(&mut session)
-            .await?;
-    }
-    session.commit_transaction().await?;
+    write_huge(&documents.database, ROWS).await?;
     let published = "rowbridge_events_total{type=\"AccountOpened\"}";
     eventually("a part of the transaction", SOON, || async {
         Ok(daemon

@@ -188,16 +188,7 @@ pub(crate) fn says(published: &serde_json::Value, stored: &Bson) -> bool {
         (Bson::Boolean(value), published) => published.as_bool() == Some(*value),
         (Bson::Int32(value), published) => published.as_i64() == Some((*value).into()),
         (Bson::Int64(value), published) => published.as_i64() == Some(*value),
-        (Bson::Double(value), Json::Number(number)) => number
-            .to_string()
-            .parse::<f64>()
-            .is_ok_and(|number| number.to_bits() == value.to_bits()),
-        (Bson::Double(value), Json::String(text)) => match text.as_str() {
-            "NaN" => value.is_nan(),
-            "Infinity" => *value == f64::INFINITY,
-            "-Infinity" => *value == f64::NEG_INFINITY,
-            _ => false,
-        },
+        (Bson::Double(value), published) => says_double(published, *value),
         (Bson::Decimal128(value), Json::String(text)) => {
             !text.contains(['E', 'e']) && normal(text) == normal(&value.to_string())
         }
@@ -251,6 +242,19 @@ pub(crate) fn says(published: &serde_json::Value, stored: &Bson) -> bool {
                     .zip(document)
                     .all(|((name, field), (key, value))| name == key && says(field, value))
         }
+        _ => false,
+    }
+}
+
+fn says_double(published: &serde_json::Value, stored: f64) -> bool {
+    match (published.as_str(), published) {
+        (Some("NaN"), _) => stored.is_nan(),
+        (Some("Infinity"), _) => stored == f64::INFINITY,
+        (Some("-Infinity"), _) => stored == f64::NEG_INFINITY,
+        (_, serde_json::Value::Number(number)) => number
+            .to_string()
+            .parse::<f64>()
+            .is_ok_and(|number| number.to_bits() == stored.to_bits()),
         _ => false,
     }
 }

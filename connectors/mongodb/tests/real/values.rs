@@ -87,9 +87,10 @@ async fn every_value_comes_back_from_what_is_published_by_snapshot_and_by_stream
         .update_many(doc! {}, every)
         .await
         .unwrap();
-    for (n, _) in [1, 2]
+    for n in [1, 2]
+        .map(|n| std::iter::repeat_n(n, values.len()))
         .into_iter()
-        .flat_map(|n| values.iter().map(move |value| (n, value)))
+        .flatten()
     {
         let change = follower.change().await;
         let json: serde_json::Value = serde_json::from_str(&published(&change)).unwrap();
