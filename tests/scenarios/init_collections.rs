@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -167,9 +167,13 @@ async fn init_says_what_it_looked_at_and_why_it_cannot() -> Result<()> {
     }
     ensure!(!everything.contains("canary-secret"), "{everything}");
 
-    // From the configuration that was written, into another folder.
-    let config = dir.path().join("shop/rowbridge.toml").display().to_string();
-    let other = dir.path().join("other").display().to_string();
+    again_from_its_configuration(dir.path()).await
+}
+
+/// From the configuration that was written, into another folder.
+async fn again_from_its_configuration(dir: &Path) -> Result<()> {
+    let config = dir.join("shop/rowbridge.toml").display().to_string();
+    let other = dir.join("other").display().to_string();
     let again = Command::new(env!("CARGO_BIN_EXE_rowbridge"))
         .args(["init", "-c", &config, "--table", "orders", "--out", &other])
         .env("ROWBRIDGE_SOURCE__MONGODB__PASSWORD", "canary-secret")
@@ -441,8 +445,8 @@ fn reservation(number: u8) -> Document {
     let mut reservation = doc! {
         "_id": ObjectId::from_bytes([number; 12]),
         "bookingStatus": (statuses[usize::from(number % 3)]),
-        "roomNumber": (if number % 3 == 0 { Bson::from("412") } else { i32::from(number).into() }),
-        "nights": (if number % 2 == 0 { Bson::Int32(2) } else { Bson::Int64(3) }),
+        "roomNumber": (if number.is_multiple_of(3) { Bson::from("412") } else { i32::from(number).into() }),
+        "nights": (if number.is_multiple_of(2) { Bson::Int32(2) } else { Bson::Int64(3) }),
         "balance": money("567.00"),
         "arrival": DateTime::from_millis(1_796_119_200_000 + i64::from(number)),
         "party": { "adults": 2, "children": 1 },
