@@ -115,9 +115,9 @@ async fn a_change_on_a_quiet_server_is_published_at_once() -> Result<()> {
 #[tokio::test]
 async fn a_first_read_killed_three_times_under_writes_leaves_no_phantom_and_no_gap() -> Result<()> {
     let documents = Documents::shared("documents_snapshot").await?;
-    documents.open_accounts(20_000).await?;
+    documents.open_accounts(60_000).await?;
     let account = documents.database.collection::<Document>("account");
-    let load = Load::start(&documents, 2, 20_000);
+    let load = Load::start(&documents, 2, 60_000);
     let mut daemon = documents.rig.daemon().await?;
     let read = "rowbridge_events_total{type=\"AccountRead\"}";
     for gone in [1, 101, 201_i64] {
@@ -135,7 +135,7 @@ async fn a_first_read_killed_three_times_under_writes_leaves_no_phantom_and_no_g
     load.more(50).await?;
     load.stop().await;
     let events = documents.settled(Reads::MayRepeat).await?;
-    println!("{events} events of 20000 documents and what became of them");
+    println!("{events} events of 60000 documents and what became of them");
     assert_eq!(daemon.terminate().await?, 0, "{}", daemon.log());
     Ok(())
 }

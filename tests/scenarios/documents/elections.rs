@@ -12,8 +12,8 @@ use crate::oracle::Reads;
 
 /// From the election to the first event that was written after it.
 const STREAMING_AGAIN: Duration = Duration::from_secs(5);
-/// The same where the old primary closes no connection; the testbed alone takes 2 s to find the new one.
-const LEFT_FOR_IT: Duration = Duration::from_secs(10);
+/// The same where the old primary closes no connection.
+const LEFT_FOR_IT: Duration = Duration::from_secs(15);
 /// An account that only the measurement changes.
 const MARKER: i64 = 21;
 
