@@ -23,6 +23,8 @@ use crate::sink::SinkError;
 const POSITION_SEGMENT_BYTES: u32 = 1024 * 1024;
 /// Pause between two looks at whether a topic that was created is known to the brokers.
 const CREATED_PAUSE: Duration = Duration::from_millis(20);
+/// Looks until a topic that exists and is not seen is one that may not be seen.
+const CREATED_LOOKS: u32 = 50;
 
 /// A topic as it should be. `None` leaves a choice to the brokers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -315,10 +317,13 @@ pub(super) fn compare(
     for wanted in Wanted::all(config, published) {
         let partitions = match reader.partitions(&wanted.name) {
             Ok(Some(partitions)) => partitions,
-            Ok(None) => {
-                findings.extend(missing(admin, &commands, config, &wanted)?);
-                continue;
-            }
+            Ok(None) => match missing(reader, admin, &commands, config, &wanted)? {
+                Missing::CreatedMeanwhile(partitions) => partitions,
+                Missing::Judged(finding) => {
+                    findings.extend(finding);
+                    continue;
+                }
+            },
             Err(refused @ SinkError::Refused { .. }) => {
                 findings.push(refusal_as_finding(refused)?);
                 continue;
@@ -340,26 +345,42 @@ pub(super) fn compare(
     Ok(findings)
 }
 
+/// What became of a topic that the brokers did not know.
+enum Missing {
+    /// A daemon that started at this moment created it; with its partitions.
+    CreatedMeanwhile(u32),
+    Judged(Option<Finding>),
+}
+
 /// What a missing topic means: nothing if `run` will create it.
 fn missing(
+    reader: &Reader<'_>,
     admin: &Admin<'_>,
     commands: &Commands<'_>,
     config: &KafkaConfig,
     wanted: &Wanted,
-) -> Result<Option<Finding>, SinkError> {
+) -> Result<Missing, SinkError> {
     let name = &wanted.name;
     if !config.create_topics {
-        return Ok(Some(Finding {
+        return Ok(Missing::Judged(Some(Finding {
             severity: Severity::Error,
             problem: format!(
                 "topic {name} is missing or may not be seen, and sink.kafka.create_topics is off"
             ),
             fix: wanted.command(commands),
             cost: None,
-        }));
+        })));
     }
     let judged = admin.create(&[wanted], Mode::Judge)?.into_iter().next();
-    Ok(match judged {
+    if let Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) = judged {
+        for _ in 0..CREATED_LOOKS {
+            std::thread::sleep(CREATED_PAUSE);
+            if let Some(partitions) = reader.partitions(name)? {
+                return Ok(Missing::CreatedMeanwhile(partitions));
+            }
+        }
+    }
+    Ok(Missing::Judged(match judged {
         Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => Some(Finding {
             severity: Severity::Error,
             problem: format!("no right to see topic {name}, which exists"),
@@ -387,7 +408,7 @@ fn missing(
             cost: None,
         }),
         Some(Ok(_)) | None => None,
-    })
+    }))
 }
 
 /// Differences in partitions and replication.
