@@ -201,6 +201,14 @@ fn classed(column: &str, class: &str, rest: &str) -> String {
     format!("{HEAD}[privacy]\ncolumns = {{ \"{column}\" = \"{class}\" }}\n{EVENT}{rest}")
 }
 
+/// The rows before changes of segments come from what is kept.
+fn keeping(mapping: &str) -> String {
+    mapping.replace(
+        "\"public.segments\"",
+        "{ name = \"public.segments\", before = \"state\" }",
+    )
+}
+
 const EVERY_WAY_OUT: &str = r#"key = "{flight_no}/{pnr}"
 subject = "{$.row.pnr}"
 correlation = "{pnr}"
@@ -230,6 +238,11 @@ wrong_files! {
     a_class_inside_text: classed("segment.pnr.first", "hash", ""),
     a_class_of_one_element: classed("segment.tags.0", "hash", ""),
     a_class_of_an_unknown_field: classed("segment.address.ctiy", "hash", ""),
+    a_protected_column_of_a_kept_row: keeping(&classed("segment.pnr", "hash", "when = \"$.before.pnr != $.after.pnr\"")),
+    a_kept_row_whose_event_protects: keeping(&format!("{HEAD}{EVENT}image = \"before\"\ndata = {{ pnr = {{ path = \"$.row.pnr\", privacy = \"mask\" }} }}")),
+    a_protected_key_of_kept_rows: keeping(&classed("segment.id", "hash", "key = \"{flight_no}\"")),
+    a_protected_place_in_a_column_that_is_looked_up: classed("segment.attrs.passport", "drop", "when = \"$.twin.attrs.level == 'gold'\"\n[event.lookup.twin]\ntable = \"segment\"\nwhere = { id = \"$.row.id\" }"),
+    a_protected_column_that_is_only_read_after_a_change: keeping(&classed("segment.pnr", "hash", "data = { pnr = \"$.after.pnr\" }")),
     an_unknown_class: classed("segment.pnr", "hashed", ""),
     a_truncation_to_nothing: classed("segment.pnr", "truncate(0)", ""),
     unknown_privacy_default: format!("{HEAD}[privacy]\ndefault = \"denied\"\ncolumn = {{}}\n"),

@@ -2,6 +2,7 @@
 
 mod each;
 mod event;
+mod keep;
 mod key;
 mod lifecycle;
 mod lint;
@@ -67,7 +68,7 @@ fn compile_files(pack: &Pack, report: &Report) -> Option<Mapping> {
     let needs = needs::of(&tables, &compiled);
     let hashed = privacy::finish(file.privacy.as_ref(), &mut tables, &compiled);
     let mut tables: Vec<Table> = tables.into_iter().map(|table| table.table).collect();
-    needs::keep(&mut tables, &compiled);
+    keep::keep(report, &file.tables, &mut tables, &compiled);
     for (table, watched) in tables.iter_mut().zip(compiled.watched) {
         table.watched = watched;
     }

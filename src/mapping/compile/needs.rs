@@ -4,10 +4,8 @@ use rowbridge_api::{ColumnNeed, Op, OpSet, TableNeeds};
 
 use super::ResolvedTable;
 use super::event::CompiledEvents;
-use crate::mapping::expression::path::Inner;
 use crate::mapping::expression::{BeforeRead, Reads};
-use crate::mapping::privacy::Class;
-use crate::mapping::rule::{BeforeFrom, KeptColumns, Rule, Table};
+use crate::mapping::rule::{BeforeFrom, Rule, Table};
 
 pub(super) fn of(tables: &[ResolvedTable], compiled: &CompiledEvents) -> Vec<TableNeeds> {
     tables
@@ -20,41 +18,19 @@ pub(super) fn of(tables: &[ResolvedTable], compiled: &CompiledEvents) -> Vec<Tab
         .collect()
 }
 
-/// Has the rows kept of tables that rules look into, and of those whose rows before a change come from there: the
-/// columns that any rule reads.
-pub(super) fn keep(tables: &mut [Table], compiled: &CompiledEvents) {
-    for (number, table) in tables.iter_mut().enumerate() {
-        let read = compiled.reads.iter().flat_map(|reads| &reads.others);
-        let read = read.filter(|(table, _)| *table == number);
-        let mut slots: Vec<u16> = read.map(|(_, slot)| *slot).collect();
-        if table.before == BeforeFrom::State {
-            let readers = readers(number, table, compiled);
-            let columns = readers.iter().flat_map(|reader| &reader.columns);
-            slots.extend(columns.map(|(slot, _)| *slot));
-            slots.extend(&table.key);
-        }
-        if slots.is_empty() {
-            continue;
-        }
-        slots.extend(table.indexes.iter().flatten());
-        slots.sort_unstable();
-        slots.dedup();
-        // What is dropped leaves nowhere, and this would be a topic.
-        let privacy = &table.privacy;
-        slots.retain(|slot| privacy.shield(*slot, &Inner::Whole).whole != Some(Class::Drop));
-        table.kept = Some(KeptColumns(slots.into()));
-    }
-}
-
 /// A rule or lifecycle that reads one table.
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     name: &'a str,
     ops: OpSet,
     /// Slot, and whether the before image is read.
-    columns: Vec<(u16, BeforeRead)>,
+    pub(super) columns: Vec<(u16, BeforeRead)>,
 }
 
-fn readers<'a>(number: usize, table: &Table, compiled: &'a CompiledEvents) -> Vec<Reader<'a>> {
+pub(super) fn readers<'a>(
+    number: usize,
+    table: &Table,
+    compiled: &'a CompiledEvents,
+) -> Vec<Reader<'a>> {
     let rules = compiled.rules.iter().zip(&compiled.reads);
     let own = rules
         .clone()

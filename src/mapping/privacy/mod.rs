@@ -157,6 +157,12 @@ impl TablePrivacy {
         classes.any(|classed| classed.slot == slot && read.starts_with(&classed.inside))
     }
 
+    /// Whether `[privacy]` or an event protects a column, or anything in it.
+    pub(super) fn is_protected(&self, slot: u16) -> bool {
+        let mut classes = self.classes.iter().chain(&self.of_events);
+        classes.any(|classed| classed.slot == slot && classed.class != Class::Clear)
+    }
+
     /// What protects a column of a row that is set aside; `None` if it is left out.
     pub(super) fn shown(&self, slot: Option<u16>) -> Option<Shield> {
         let Some(slot) = slot else {
