@@ -132,7 +132,7 @@ fn init_says_how_to_name_a_database() {
     let (code, out, err) = rowbridge(None, &["init"]);
     assert_eq!((code, out.as_str()), (Some(2), ""));
     assert!(
-        err.ends_with("hint: --url postgres://user@host:5432/database, or -c FILE\n"),
+        err.ends_with("hint: --url postgres://user@host:5432/database, --url mongodb://user@host:27017/database, or -c FILE\n"),
         "{err}"
     );
 }
