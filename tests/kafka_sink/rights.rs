@@ -215,7 +215,11 @@ fn creating_is_missed(mut bed: Bed, tools: &KafkaTools) {
 
 /// Only `drop --topics` deletes.
 fn deleting_is_missed(bed: &Bed, tools: &KafkaTools) {
-    for topic in [bed.config.position_topic(), bed.config.quarantine_topic()] {
+    for topic in [
+        bed.config.position_topic(),
+        bed.config.quarantine_topic(),
+        bed.config.state_topic(),
+    ] {
         let (problem, hint) = refusal(operator::delete_topics(&bed.config));
         assert_eq!(problem, format!("no right to delete topic {topic}"));
         paste(tools, &hint);
