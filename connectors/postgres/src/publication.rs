@@ -56,11 +56,13 @@ pub(crate) async fn read(sql: &Sql, name: &str) -> Result<Option<Publication>, S
     let comment: Option<String> = row.get(5);
     let tables = match members(sql, name).await {
         Ok(tables) => tables,
-        // The view fails, instead of showing nothing, for a publication that was dropped while it looked.
-        Err(error) => {
+        // The view fails, instead of showing nothing, for a publication or a table that was dropped while it looked.
+        Err(_) => {
             let still = "SELECT FROM pg_publication WHERE pubname = $1";
-            let is_gone = sql.query(doing, still, &[&name]).await?.is_empty();
-            return if is_gone { Ok(None) } else { Err(error) };
+            if sql.query(doing, still, &[&name]).await?.is_empty() {
+                return Ok(None);
+            }
+            members(sql, name).await?
         }
     };
     let roots_apart = if row.get(4) {
