@@ -143,21 +143,24 @@ impl Evaluator {
     ) -> Result<(), Stop> {
         let mark = Mark::of(out);
         let (rules, work) = (&self.rules, &mut self.work);
-        let mut whole = std::mem::take(&mut work.whole);
-        let kept = match rules.keeps(change, tx)? {
-            Some(place) => work.keep(place, batch, change, &mut whole)?,
-            None => None,
+        let evaluated = match rules.keeps(change, tx)? {
+            None => rules.evaluate(Rows { batch, tx, change }, Own::Fires, work, out),
+            Some(place) => {
+                let mut whole = std::mem::take(&mut work.whole);
+                let kept = work.keep(place, batch, change, &mut whole)?;
+                let rows = match &kept {
+                    Some(change) => Rows {
+                        batch: &whole,
+                        tx,
+                        change,
+                    },
+                    None => Rows { batch, tx, change },
+                };
+                let evaluated = rules.evaluate(rows, Own::Fires, work, out);
+                work.whole = whole;
+                evaluated
+            }
         };
-        let rows = match &kept {
-            Some(change) => Rows {
-                batch: &whole,
-                tx,
-                change,
-            },
-            None => Rows { batch, tx, change },
-        };
-        let evaluated = rules.evaluate(rows, Own::Fires, work, out);
-        work.whole = whole;
         if evaluated.is_err() {
             // They come again when the change is read again.
             mark.roll_back(out);
