@@ -15,13 +15,16 @@ use tokio::task::{JoinHandle, JoinSet};
 use crate::Servers;
 use crate::measure::{cpu_seconds, rss_peak_mib};
 use crate::pipeline::Pipeline;
-use crate::report::{Report, round};
+use crate::report::{Report, median, round};
 
 /// Connections that share the writing, so that one slow commit does not delay the next.
 const WRITERS: u64 = 8;
 
 /// Time before the commits whose latency is reported.
 const WARM_UP: Duration = Duration::from_secs(30);
+
+/// Starts whose time is taken.
+const STARTS: usize = 5;
 
 /// How long after the last commit events may still arrive.
 const GRACE: Duration = Duration::from_secs(30);
@@ -96,6 +99,7 @@ pub(crate) async fn run(
     let cpu_s = cpu_seconds(process.pid()?)? - cpu_before;
     let rss_peak_mib = rss_peak_mib(process.pid()?)?;
     process.stop().await?;
+    let start_ms = start_ms(&pipeline).await?;
 
     let warm = usize::try_from(commits - measured)?;
     let latencies = committed.until(&arrivals.published, warm);
@@ -113,11 +117,25 @@ pub(crate) async fn run(
         p95_ms: percentile(&latencies, 95.0),
         p99_ms: percentile(&latencies, 99.0),
         max_ms: percentile(&latencies, 100.0),
+        start_ms: Some(round(start_ms, 0)),
         floor_p99_ms: percentile(&floor, 99.0),
         lost: commits.saturating_sub(events),
         duplicates,
         ..Report::default()
     })
+}
+
+/// From the start of the process to its being ready, which it is when it streams; the middle of five.
+async fn start_ms(pipeline: &Pipeline) -> Result<f64> {
+    let mut took = Vec::new();
+    for _ in 0..STARTS {
+        let begun = Instant::now();
+        let mut process = pipeline.start()?;
+        process.ready().await?;
+        took.push(begun.elapsed().as_secs_f64() * 1e3);
+        process.stop().await?;
+    }
+    Ok(median(took))
 }
 
 /// What the consumer saw so far.

@@ -4,10 +4,11 @@
 //!
 //! A drain alternates `pg_recvlogical` to /dev/null (the floor: the same publication, plugin and protocol
 //! version) with Rowbridge draining the same backlog through `mappings/airline` into Kafka with
-//! transactions, three times each, and reports medians. In `drain_fanout` every update changes fare, seat
-//! and class of a segment and gives three events. A latency run writes single-row commits at a fixed
-//! rate, open loop, and reports the time from the commit's answer to a `read_committed` consumer, beside a
-//! bare replication client on a second slot. Everything published is read back and counted.
+//! transactions, three times each after one drain that warms the broker up, and reports medians. In
+//! `drain_fanout` every update changes fare, seat and class of a segment and gives three events. A latency
+//! run writes single-row commits at a fixed rate, open loop, and reports the time from the commit's answer
+//! to a `read_committed` consumer, beside a bare replication client on a second slot. Everything published
+//! is read back and counted.
 //!
 //! `--mongodb` does the same with documents of MongoDB beside a bare loop of its driver, which reads the same raw events
 //! from a change stream with the same options.

@@ -21,6 +21,8 @@ pub(crate) struct Report {
     pub(crate) p99_ms: Option<f64>,
     pub(crate) max_ms: Option<f64>,
     pub(crate) floor_p99_ms: Option<f64>,
+    /// From the start of a process that goes on to its streaming.
+    pub(crate) start_ms: Option<f64>,
     pub(crate) lost: u64,
     pub(crate) duplicates: u64,
 }
