@@ -118,8 +118,10 @@ pub struct Limits {
     pub max_message_bytes: usize,
     /// While the stream is further behind its commits than this, reads are paced.
     pub pace_after_lag: Duration,
-    /// How long a paced read lets the socket fill.
+    /// How long a paced read lets the socket fill, at most.
     pub pace_interval: Duration,
+    /// So much fills it.
+    pub pace_bytes: usize,
     /// On shutdown, how long to wait for the server to confirm that it took our last acknowledgement.
     pub goodbye_timeout: Duration,
 }
@@ -138,6 +140,7 @@ impl Default for Limits {
             max_message_bytes: 1 << 30,
             pace_after_lag: Duration::from_millis(25),
             pace_interval: Duration::from_millis(5),
+            pace_bytes: 128 * 1024,
             goodbye_timeout: Duration::from_secs(1),
         }
     }

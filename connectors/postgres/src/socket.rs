@@ -1,4 +1,7 @@
 //! A connected byte stream to the server: TCP, Unix socket, or TLS over TCP.
+//!
+//! A reader that is behind lets the socket fill ([`Socket::fill`]). Not reading alone would not spare anybody: every
+//! packet that arrives wakes the runtime's poll, and a send that wakes somebody costs the server twice as much.
 
 use std::io;
 use std::pin::Pin;
@@ -6,6 +9,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use nix::sys::socket::setsockopt;
+use nix::{libc, setsockopt_impl, sockopt_impl};
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
@@ -22,10 +27,28 @@ const TCP_KEEPALIVE_IDLE: Duration = Duration::from_secs(15);
 const TCP_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(45);
 
+sockopt_impl!(
+    /// `SO_RCVLOWAT`: fewer bytes than this do not make a socket readable, and wake nobody (socket(7)).
+    LowWater,
+    SetOnly,
+    libc::SOL_SOCKET,
+    libc::SO_RCVLOWAT,
+    usize
+);
+
 pub(crate) enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),
     Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// How a reader that lets the socket fill learns that it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Filled {
+    /// The socket becomes readable.
+    IsReadable,
+    /// It does not: the clock tells.
+    ByTheClock,
 }
 
 impl Socket {
@@ -56,6 +79,31 @@ impl Socket {
             .await
             .map_err(|cause| tls_failed(config, cause))?;
         Ok(Self::Tls(Box::new(stream)))
+    }
+
+    /// From now on nobody is woken before so many bytes are there, or the peer has closed.
+    pub(crate) fn fill(&self, bytes: usize) -> io::Result<Filled> {
+        let Some(stream) = self.tcp() else {
+            return Ok(Filled::ByTheClock);
+        };
+        setsockopt(stream, LowWater, &bytes)?;
+        Ok(Filled::IsReadable)
+    }
+
+    /// From now on every byte wakes the reader; those that are there do so at once.
+    pub(crate) fn wake_at_once(&self) -> io::Result<()> {
+        match self.tcp() {
+            Some(stream) => Ok(setsockopt(stream, LowWater, &1)?),
+            None => Ok(()),
+        }
+    }
+
+    fn tcp(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Tcp(stream) => Some(stream),
+            Self::Tls(stream) => Some(stream.get_ref().0),
+            Self::Unix(_) => None,
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use crate::assembler::Assembler;
 use crate::config::Limits;
 use crate::error::{ServerError, WireError, sqlstate};
 use crate::intake::{Frame, Intake};
+use crate::socket::Filled;
 use crate::wire::{Link, POSTGRES_EPOCH_MICROS, Reply, server_message};
 
 /// `w`, start, end, send time (PostgreSQL documentation, 55.4, XLogData).
@@ -43,7 +44,9 @@ pub(crate) struct Stream<'a> {
     wal_end: u64,
     last_read_at: Instant,
     reply_requested_at: Option<Instant>,
-    next_read_at: Instant,
+    /// The socket fills, until then at the latest.
+    fills_until: Option<Instant>,
+    filled: Filled,
     status_due: Instant,
     behind: bool,
 }
@@ -82,7 +85,8 @@ impl<'a> Stream<'a> {
             wal_end: confirmed,
             last_read_at: now,
             reply_requested_at: None,
-            next_read_at: now,
+            fills_until: None,
+            filled: Filled::ByTheClock,
             status_due: now,
             behind: false,
         }
@@ -97,7 +101,7 @@ impl<'a> Stream<'a> {
             self.link.flush().await?;
             match self.wait().await? {
                 Woke::Received => {
-                    self.received();
+                    self.received()?;
                     self.take_in()?;
                 }
                 Woke::Room => {
@@ -116,20 +120,24 @@ impl<'a> Stream<'a> {
 
     async fn wait(&mut self) -> Result<Woke, SourceError> {
         let now = Instant::now();
+        if self.fills_until.take_if(|until| *until <= now).is_some() {
+            self.link.wake_at_once()?;
+        }
         let has_batch = self.has_batch();
         // A batch that waits for room grows meanwhile, so that a busy consumer gets fewer and larger ones; there
         // is no hurry about that.
-        let (wants_more, read_at) = if has_batch {
-            let paced = self.last_read_at + self.limits.pace_interval;
-            (!self.intake.is_full(), self.next_read_at.max(paced))
-        } else {
-            (true, self.next_read_at)
+        let wants_more = !has_batch || !self.intake.is_full();
+        let paced = has_batch.then(|| self.last_read_at + self.limits.pace_interval);
+        let (may_read, due) = match self.fills_until {
+            Some(until) => (self.filled == Filled::IsReadable, Some(until)),
+            None => (
+                paced.is_none_or(|at| at <= now),
+                paced.filter(|at| *at > now),
+            ),
         };
-        let may_read = wants_more && read_at <= now;
-        let mut wake_at = self.wake_at();
-        if wants_more && !may_read {
-            wake_at = wake_at.min(read_at);
-        }
+        let may_read = wants_more && may_read;
+        let due = due.filter(|_| wants_more);
+        let wake_at = due.map_or(self.wake_at(), |at| self.wake_at().min(at));
         let SourceIo {
             out,
             acked,
@@ -233,14 +241,18 @@ impl<'a> Stream<'a> {
         }
     }
 
-    fn received(&mut self) {
+    fn received(&mut self) -> Result<(), WireError> {
         let now = Instant::now();
         self.last_read_at = now;
         self.reply_requested_at = None;
         // A full buffer means more is waiting. Otherwise, far behind, let the socket fill.
         if self.behind && !self.intake.is_full() {
-            self.next_read_at = now + self.limits.pace_interval;
+            self.fills_until = Some(now + self.limits.pace_interval);
+            self.filled = self.link.fill(self.limits.pace_bytes)?;
+        } else if self.fills_until.take().is_some() {
+            self.link.wake_at_once()?;
         }
+        Ok(())
     }
 
     /// Takes in every complete frame of the buffer.
@@ -326,6 +338,8 @@ impl<'a> Stream<'a> {
 
     /// Sends what is complete, waits until it is committed, and says goodbye with that position.
     async fn shut_down(mut self) -> Result<(), SourceError> {
+        self.fills_until = None;
+        self.link.wake_at_once()?;
         self.assembler.withdraw(&mut self.intake.batch);
         while !self.is_settled() {
             self.note_ack();

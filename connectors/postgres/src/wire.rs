@@ -21,7 +21,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use crate::admission;
 use crate::config::{APPLICATION_NAME, ConfigError, PostgresConfig, session_options};
 use crate::error::{ServerError, WireError};
-use crate::socket::Socket;
+use crate::socket::{Filled, Socket};
 
 /// Microseconds from 1970-01-01 to 2000-01-01, PostgreSQL's epoch.
 pub(crate) const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;
@@ -307,6 +307,16 @@ impl Link {
         read_available(&mut self.socket, into).await
     }
 
+    /// Lets the socket fill; see [`Socket::fill`].
+    pub(crate) fn fill(&mut self, bytes: usize) -> Result<Filled, WireError> {
+        self.socket.fill(bytes).map_err(configuring)
+    }
+
+    /// Has [`Link::read`] give at once what is there.
+    pub(crate) fn wake_at_once(&mut self) -> Result<(), WireError> {
+        self.socket.wake_at_once().map_err(configuring)
+    }
+
     /// As [`Link::read`], into [`Link::input`], which grows by doubling.
     pub(crate) async fn read_held(&mut self) -> Result<(), WireError> {
         self.input.reserve(1);
@@ -363,6 +373,13 @@ impl Link {
     /// How long the server may stay silent once it was asked for a reply.
     pub(crate) const fn reply_timeout(&self) -> Duration {
         self.limits.reply_timeout
+    }
+}
+
+fn configuring(cause: io::Error) -> WireError {
+    WireError::Io {
+        doing: "configure the socket",
+        cause,
     }
 }
 
