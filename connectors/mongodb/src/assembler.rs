@@ -2,7 +2,9 @@
 //!
 //! Pure: no IO and no clock. A change stream has no commit marker. Events of one transaction have one cluster time, and
 //! on a replica set nothing else has that, so the events of one cluster time are taken for one transaction. It is
-//! complete when the stream has passed that time; its changes need not wait for that. A change's ordinal is its place
+//! complete when the stream has passed that time; its changes need not wait for that. An update outside a transaction of
+//! several statements is complete by itself (inserts and deletes are not: the server puts several of them into one
+//! entry of its oplog), which a quiet server would else show only with its next sign of life. A change's ordinal is its place
 //! among all operations of the transaction, so it does not depend on which collections are mapped.
 
 use std::sync::Arc;
@@ -42,6 +44,8 @@ pub(crate) struct Assembler {
     collections: Vec<Collection>,
     on_drop: OnDrop,
     next_shape: u32,
+    /// An update outside a transaction of several statements has its cluster time for itself.
+    updates_are_alone: bool,
     /// Everything up to here was delivered.
     resume: Position,
     /// The last position put into a batch, or the resume position.
@@ -92,11 +96,19 @@ impl Assembler {
             collections: needs.iter().map(collection).collect(),
             on_drop,
             next_shape,
+            updates_are_alone: false,
             last_position: resume.clone(),
             resume,
             open: None,
             idle: None,
         }
+    }
+
+    /// The stream is of one replica set: where several shards write, events of one cluster time need not be of one
+    /// transaction.
+    pub(crate) fn of_one_replica_set(mut self, is: bool) -> Self {
+        self.updates_are_alone = is;
+        self
     }
 
     pub(crate) const fn last_position(&self) -> &Position {
@@ -227,6 +239,10 @@ impl Assembler {
         }));
         open.next_ordinal = ordinal + 1;
         open.last = position;
+        let is_alone = self.updates_are_alone && op == Op::Update && event.transaction.is_none();
+        if let Some(open) = self.open.take_if(|open| is_alone && open.next_ordinal == 1) {
+            self.commit(open.last, batch);
+        }
         Ok(())
     }
 

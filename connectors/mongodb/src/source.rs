@@ -12,7 +12,7 @@ use rowbridge_api::{
 
 use crate::assembler::Assembler;
 use crate::check;
-use crate::client::{self, Deployment};
+use crate::client::{self, Deployment, DeploymentKind};
 use crate::config::MongoConfig;
 use crate::error::failed;
 use crate::oplog::{self, Reach};
@@ -163,6 +163,8 @@ impl Source for MongoSource {
                 (assembler, position)
             }
         };
+        let is_replica_set = matches!(owned.deployment.kind, DeploymentKind::ReplicaSet { .. });
+        let assembler = assembler.of_one_replica_set(is_replica_set);
         let limits = &self.config.limits;
         let primary = owned.deployment.primary.clone();
         let opened = stream::open(&owned.client, &owned.deployment, &io.tables, limits, &from);

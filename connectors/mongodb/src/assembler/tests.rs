@@ -64,6 +64,42 @@ fn shown(batch: &Batch) -> Vec<String> {
 }
 
 #[test]
+fn an_update_outside_a_transaction_is_complete_by_itself_on_one_replica_set() {
+    let update = |time, number, transaction: Option<i64>| {
+        let mut more = doc! {
+            "operationType": "replace", "documentKey": { "_id": 1 }, "fullDocument": { "_id": 1 },
+        };
+        more.extend(transaction.map(|number| ("txnNumber".to_owned(), number.into())));
+        event(time, number, more)
+    };
+    let mut batch = Batch::default();
+    let mut of_one = assembler(OnDrop::Stop, Position::new(0)).of_one_replica_set(true);
+    for event in [
+        update(5, 0, None),
+        update(6, 0, Some(1)),
+        update(6, 1, Some(1)),
+        insert(7, 0, 2),
+    ] {
+        of_one.apply(&event, &mut batch).unwrap();
+    }
+    let alone = [
+        "shape hotel.reservations",
+        "begin 5",
+        "update 0",
+        "commit 5",
+    ];
+    let together = ["begin 6", "update 0", "update 1", "commit 6"];
+    let open = ["begin 7", "insert 0"];
+    let expected = [&alone[..], &together[..], &open[..]].concat();
+    assert_eq!(shown(&batch), expected);
+
+    batch.clear();
+    let mut of_shards = assembler(OnDrop::Stop, Position::new(0)).of_one_replica_set(false);
+    of_shards.apply(&update(5, 0, None), &mut batch).unwrap();
+    assert_eq!(shown(&batch), alone[..3]);
+}
+
+#[test]
 fn a_transaction_is_complete_when_the_stream_has_passed_its_time() {
     let mut assembler = assembler(OnDrop::Stop, Position::new(0));
     let mut batch = Batch::default();
