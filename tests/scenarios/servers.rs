@@ -108,3 +108,54 @@ async fn an_idle_table_beside_a_busy_one_does_not_hold_the_slot_back() -> Result
     assert_eq!(daemon.terminate().await?, 0, "{}", daemon.log());
     Ok(())
 }
+
+/// The session that carries the stream ends in the middle of a rotation: nobody is let in again until our file follows.
+#[tokio::test]
+async fn a_password_that_is_rotated_while_the_stream_is_cut_is_waited_for() -> Result<()> {
+    const NAME: &str = "rotated_under_load";
+    let postgres = impatient_postgres().await?;
+    let kafka = Kafka::shared().await?;
+    postgres
+        .let_in(&["host all,replication app all scram-sha-256"])
+        .await?;
+    let url = postgres.database(NAME).await?;
+    let owner = Rig::on(NAME, &url, &kafka.brokers()).await?;
+    owner
+        .sql(&format!(
+            "CREATE ROLE app LOGIN REPLICATION PASSWORD 'first-s3cret'; \
+             GRANT CREATE ON DATABASE {NAME} TO app; \
+             GRANT app TO CURRENT_USER; \
+             DO $$ DECLARE t text; BEGIN \
+                 FOR t IN SELECT format('%I.%I', schemaname, tablename) FROM pg_tables WHERE schemaname = 'public' \
+                 LOOP EXECUTE 'ALTER TABLE ' || t || ' OWNER TO app'; END LOOP; END $$"
+        ))
+        .await?;
+    open_accounts(&owner, 50).await?;
+    let rig = owner.moved(NAME, &url.replace("postgres@", "app@"), &kafka.brokers())?;
+    std::fs::write(rig.path("pg.password"), "first-s3cret")?;
+    rig.write_config_source("password_file = \"pg.password\"")?;
+    let mut daemon = rig.daemon().await?;
+    daemon.ready().await?;
+    let load = Workload::start(&owner, 2, 50, Duration::from_millis(1));
+    load.more(200).await?;
+
+    owner
+        .sql(
+            "ALTER ROLE app PASSWORD 'second-s3cret'; \
+             SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'app'",
+        )
+        .await?;
+    daemon
+        .says("/readyz", "password authentication failed")
+        .await?;
+    load.more(200).await?;
+    assert!(!daemon.is_ready().await);
+    std::fs::write(rig.path("pg.password"), "second-s3cret\n")?;
+    daemon.ready().await?;
+    load.more(200).await?;
+    load.stop().await;
+    settled(&owner, Reads::Once).await?;
+    assert!(!daemon.log().contains("s3cret"));
+    assert_eq!(daemon.terminate().await?, 0, "{}", daemon.log());
+    Ok(())
+}

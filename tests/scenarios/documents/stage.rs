@@ -89,7 +89,15 @@ impl Documents {
 
     /// Changes an account that nobody else does; how long after `since` the change was visible.
     pub(super) async fn visible_since(&self, id: i64, since: Instant) -> Result<Duration> {
+        let ver = self.acknowledged(id).await?;
+        self.visible(id, &ver).await?;
+        Ok(since.elapsed())
+    }
+
+    /// Changes an account that nobody else does, by an acknowledged write; its version.
+    pub(super) async fn acknowledged(&self, id: i64) -> Result<String> {
         use mongodb::options::ReturnDocument::After;
+        let since = Instant::now();
         let account = self.database.collection::<Document>("account");
         let change = || {
             account
@@ -104,14 +112,17 @@ impl Documents {
                 Ok(changed) => break changed.context("the account")?,
             }
         };
-        let ver = changed.get_i64("ver")?.to_string();
+        Ok(changed.get_i64("ver")?.to_string())
+    }
+
+    /// Waits until this version of an account is published.
+    pub(super) async fn visible(&self, id: i64, ver: &str) -> Result<()> {
         eventually("the change", SOON, || async {
             let events = read_all(&self.rig.brokers, &self.rig.topic)?;
             let is_it = |event: &Event| event.key == id.to_string() && event.field("ver") == ver;
             Ok(events.iter().any(is_it))
         })
-        .await?;
-        Ok(since.elapsed())
+        .await
     }
 
     /// Waits until the daemon refuses to run, in this state; the commands that it prints.
