@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::Stop;
-use super::context::Written;
+use super::context::{Context, Written};
 use super::fault::Fault;
 use super::file::OnError;
 use super::gathered::Gathered;
@@ -121,11 +121,7 @@ impl Joins {
             if !is_it(known) {
                 return None;
             }
-            let holds = known
-                .when
-                .as_ref()
-                .map_or(Ok(true), |when| context.holds(&when.condition));
-            match holds {
+            match context.is_part(known) {
                 Ok(false) => None,
                 Ok(true) => Some(Ok((part, known))),
                 Err(fault) => Some(Err(fault)),
@@ -209,6 +205,18 @@ impl Joins {
     pub(super) fn is_part(&self, rule: u16, at: usize) -> bool {
         let mut events = self.events.iter().filter(|event| event.rule == rule);
         events.any(|event| event.parts.contains(&Some(at)))
+    }
+}
+
+impl<'a> Context<'a> {
+    /// Whether a row of the part's table and operation is what the part is after.
+    fn is_part(&self, part: &'a Part) -> Result<bool, Fault> {
+        if self.not_in(&part.only)?.is_some() {
+            return Ok(false);
+        }
+        part.when
+            .as_ref()
+            .map_or(Ok(true), |when| self.holds(&when.condition))
     }
 }
 

@@ -141,6 +141,7 @@ pub(super) struct Part {
     pub(super) ops: OpSet,
     /// What the parts agree on, in the current image.
     pub(super) by: Place,
+    pub(super) only: Box<[Only]>,
     pub(super) when: Option<Guard>,
     pub(super) is_required: bool,
 }

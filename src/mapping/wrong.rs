@@ -269,6 +269,7 @@ wrong_files! {
     several_rows_and_a_row: joined(PARTS).replace("{$.new.row.pnr}", "{pnr}-{$.row.pnr}-{$.op}"),
     a_part_without_an_image: joined(PARTS).replace("$.new.row.pnr", "$.new.pnr"),
     a_part_without_the_column: joined(PARTS).replace("by = \"pnr\"", "by = \"pnrs\""),
+    a_part_of_an_unknown_list: joined(PARTS).replace("on = \"insert\"", "on = \"insert\", only = { status = \"chanels\" }"),
     a_part_of_an_unknown_operation: joined(PARTS).replace("\"insert\"", "\"insrt\""),
     defaults_of_no_table: format!("{HEAD}[defaults.segmant]\nkey = \"{{pnr}}\""),
 }

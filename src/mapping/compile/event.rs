@@ -208,7 +208,7 @@ impl<'a> EventCompiler<'a> {
             rows: Rows::OnlyParts,
             item: ItemScope::No,
         };
-        let joining = transaction::compile(&scope, decl, &parts);
+        let joining = transaction::compile(&scope, self.params, decl, &parts);
         let number = first.number;
         let (with_lookups, lookups) =
             lookup::compile(&scope, self.tables, &event.clauses.lookups, others.clone());
@@ -249,7 +249,7 @@ impl<'a> EventCompiler<'a> {
                 self.report.push(
                     Diagnostic::error(at, format!("`{key}` in an event of several rows"))
                         .label("of which of them?")
-                        .hint("leave it out; a part has `table`, `on` and `when`"),
+                        .hint("leave it out; a part has `table`, `on`, `when` and `only`"),
                 );
             }
         }

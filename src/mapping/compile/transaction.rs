@@ -1,11 +1,12 @@
 //! Events from several rows of a transaction: the parts, and what `$.<part>.row` means from then on.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 
 use rowbridge_api::{Op, OpSet};
 
 use super::event::{PartReads, guard, op_named};
-use super::{Known, ResolvedTable, unknown_table};
+use super::{Known, ResolvedParam, ResolvedTable, only, unknown_table};
 use crate::mapping::diagnostic::Diagnostic;
 use crate::mapping::expression::path::{PARTS, Place};
 use crate::mapping::expression::{Other, OtherKind, Reads, Scope, column};
@@ -97,18 +98,27 @@ pub(super) fn others<'a>(parts: &'a [ResolvedPart<'a>]) -> Vec<Other<'a>> {
 /// Compiles what makes the event.
 pub(super) fn compile(
     scope: &Scope<'_>,
+    params: &BTreeMap<String, ResolvedParam>,
     decl: &TransactionDecl,
     parts: &[ResolvedPart<'_>],
 ) -> Option<Joining> {
     let by = decl.by.as_ref()?;
-    let parts: Vec<Option<Part>> = parts.iter().map(|part| one(scope, by, part)).collect();
+    let parts: Vec<Option<Part>> = parts
+        .iter()
+        .map(|part| one(scope, params, by, part))
+        .collect();
     Some(Joining {
         consume: decl.consume,
         parts: parts.into_iter().collect::<Option<_>>()?,
     })
 }
 
-fn one(scope: &Scope<'_>, by: &Text, part: &ResolvedPart<'_>) -> Option<Part> {
+fn one(
+    scope: &Scope<'_>,
+    params: &BTreeMap<String, ResolvedParam>,
+    by: &Text,
+    part: &ResolvedPart<'_>,
+) -> Option<Part> {
     let own = Scope {
         report: scope.report,
         table: part.table,
@@ -120,6 +130,7 @@ fn one(scope: &Scope<'_>, by: &Text, part: &ResolvedPart<'_>) -> Option<Part> {
         item: crate::mapping::expression::ItemScope::No,
     };
     let when = part.decl.when.as_ref().map(|when| guard(&own, when));
+    let only = only::compile(&own, params, &part.decl.only);
     if !by.value.contains('.') && part.table.slot(&by.value).is_none() {
         scope.error(
             unknown_column(by.at, &by.value, &part.table.short, &part.table.columns).label(
@@ -135,6 +146,7 @@ fn one(scope: &Scope<'_>, by: &Text, part: &ResolvedPart<'_>) -> Option<Part> {
         table: part.number,
         ops: part.ops,
         by: Place::Cell(column.on(Side::Row)),
+        only: only.into_iter().collect::<Option<_>>()?,
         when: match when {
             Some(when) => Some(when?),
             None => None,

@@ -21,6 +21,7 @@ pub(in crate::mapping) struct PartDecl {
     pub(in crate::mapping) table: Option<Text>,
     pub(in crate::mapping) on: Option<Vec<Text>>,
     pub(in crate::mapping) when: Option<Text>,
+    pub(in crate::mapping) only: Vec<(Text, Text)>,
     pub(in crate::mapping) optional: bool,
 }
 
@@ -60,7 +61,7 @@ fn read_parts(table: &Table<'_>) -> Vec<PartDecl> {
 
 fn read_part(name: Text, table: &Table<'_>) -> PartDecl {
     let place = format!("part `{}`", name.value);
-    table.only_keys(&place, &["table", "on", "when", "optional"], &[]);
+    table.only_keys(&place, &["table", "on", "when", "only", "optional"], &[]);
     for (key, example) in [("table", "segment"), ("on", "insert")] {
         if !table.has(key) {
             table.report().push(
@@ -73,6 +74,10 @@ fn read_part(name: Text, table: &Table<'_>) -> PartDecl {
         table: table.text("table"),
         on: table.get("on").and_then(|node| node.text_or_texts()),
         when: table.text("when"),
+        only: table
+            .table("only")
+            .map(|only| super::event::read_only(&only))
+            .unwrap_or_default(),
         optional: table.flag("optional").is_some_and(|flag| flag.on),
         name,
     }

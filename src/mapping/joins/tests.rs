@@ -7,6 +7,8 @@ const MAPPING: &str = r#"
 name = "t"
 version = 1
 on_error = "quarantine"
+[params]
+offices = ["city", "airport"]
 [tables]
 segment = "public.segments"
 booking = "public.bookings"
@@ -37,7 +39,7 @@ consume = true
 [event.transaction.parts]
 old = { table = "segment", on = "delete" }
 new = { table = "segment", on = "insert", when = "$.row.seat != 'none'" }
-booking = { table = "booking", on = "update", optional = true }
+booking = { table = "booking", on = "update", only = { office = "offices" }, optional = true }
 [event.data]
 from = "$.old.before.seat"
 to = "$.new.after.seat"
@@ -57,6 +59,7 @@ key = ["pnr"]
 [booking.columns]
 pnr = "text"
 agent = "text"
+office = "text"
 "#;
 
 fn told(changes: &[String]) -> Vec<String> {
@@ -79,9 +82,13 @@ fn insert(tx: &str, id: u8, pnr: &str, seat: &str) -> String {
 }
 
 fn agent(tx: &str, pnr: &str, from: &str, to: &str) -> String {
-    let images = format!(
-        "before = {{ pnr = \"{pnr}\", agent = \"{from}\" }}\nafter = {{ pnr = \"{pnr}\", agent = \"{to}\" }}"
-    );
+    agent_of(tx, pnr, from, to, "city")
+}
+
+fn agent_of(tx: &str, pnr: &str, from: &str, to: &str, office: &str) -> String {
+    let row =
+        |agent: &str| format!("{{ pnr = \"{pnr}\", agent = \"{agent}\", office = \"{office}\" }}");
+    let images = format!("before = {}\nafter = {}", row(from), row(to));
     change(tx, "booking", "update", &images)
 }
 
@@ -145,6 +152,19 @@ fn a_part_that_does_not_meet_its_condition_is_none_and_an_absent_one_reads_as_nu
             r#"Booked 2 {"seat":"none"}"#,
             r#"Rebooked QX {"from":"1","to":"3","agent":null,"was":null}"#,
         ]
+    );
+}
+
+#[test]
+fn a_part_whose_column_is_not_in_the_list_is_none() {
+    assert_eq!(
+        told(&[
+            delete("a", 1, "QX", "1"),
+            agent_of("a", "QX", "ann", "bob", "test"),
+            agent_of("a", "QX", "bob", "cat", "airport"),
+            insert("a", 3, "QX", "3"),
+        ]),
+        [r#"Rebooked QX {"from":"1","to":"3","agent":"cat","was":"bob"}"#]
     );
 }
 
