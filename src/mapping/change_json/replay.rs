@@ -125,8 +125,12 @@ impl Replay {
             self.cover_gathered(&mut |_, _, of_change| seen.merge(of_change))?;
         }
         self.item(batch, item, &mut EncodedBatch::default())?;
-        match item {
-            Item::Change(change) if !gathers => self.cover(batch, change, seen),
+        match (item, &self.transaction) {
+            (Item::Change(change), Some(transaction)) if gathers => {
+                self.evaluator
+                    .cover_columns(batch, transaction, change, seen)
+            }
+            (Item::Change(change), _) => self.cover(batch, change, seen),
             _ => Ok(()),
         }
     }

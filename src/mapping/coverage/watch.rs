@@ -34,6 +34,27 @@ impl Evaluator {
         rules.cover(batch, tx, change, work, seen)
     }
 
+    /// Notes the columns of a change of a mapping that gathers: also of a row that is only looked up, which gives no
+    /// event and is not gathered.
+    ///
+    /// # Errors
+    /// The change does not fit the shape it names.
+    pub fn cover_columns(
+        &mut self,
+        batch: &Batch,
+        tx: &Transaction,
+        change: &Change,
+        seen: &mut Seen,
+    ) -> Result<(), Stop> {
+        let (rules, ..) = self.parts();
+        let Some((table, bound)) = rules.bound_table(change, tx)? else {
+            return Ok(());
+        };
+        let (mapping, stamp) = (rules.mapping(), rules.stamp());
+        context(mapping, table, bound, stamp, batch, tx, change).watch_columns(table, seen);
+        Ok(())
+    }
+
     /// Hands over what each of the gathered changes comes by.
     ///
     /// # Errors
