@@ -27,7 +27,7 @@ use super::Stop;
 use super::bind::Bound;
 use super::memory::Memory;
 use super::others::Buffer;
-use super::rule::{By, Lookup, Table};
+use super::rule::{By, Lookup, Table, UnchangedFrom};
 
 /// Keeps rows and finds them again.
 pub(super) struct Keeper {
@@ -157,7 +157,7 @@ impl Keeper {
     }
 
     /// Copies a change with what its source left out and is kept: cells of the row before, and those of the row after
-    /// that did not change. What was never kept stays unavailable.
+    /// that did not change, unless the mapping says not to. What was never kept stays unavailable.
     ///
     /// # Errors
     /// The memory cannot be read.
@@ -184,17 +184,20 @@ impl Keeper {
                 from_kept[*index] = old.column(*slot).map(|(_, index)| index);
             }
         }
-        let mut copy = |image: Option<Row<'_>>| {
+        let mut copy = |image: Option<Row<'_>>, left_out: UnchangedFrom| {
             let Some(image) = image else {
                 return Image::Absent;
             };
             let cells = from_kept.iter().enumerate();
-            into.push_row(cells.map(|(index, kept)| match (image.cell(index), kept) {
-                (Cell::Unavailable, Some(kept)) => was.row().cell(*kept),
-                (cell, _) => cell,
-            }))
+            into.push_row(
+                cells.map(|(index, kept)| match (image.cell(index), kept, left_out) {
+                    (Cell::Unavailable, Some(kept), UnchangedFrom::State) => was.row().cell(*kept),
+                    (cell, ..) => cell,
+                }),
+            )
         };
-        let (before, after) = (copy(before), copy(after));
+        let before = copy(before, UnchangedFrom::State);
+        let after = copy(after, place.table.unchanged);
         self.buffers = [was, is];
         Ok(Change {
             before,

@@ -46,6 +46,7 @@ pub(super) struct Table {
     /// What is kept of its rows, so that others can look them up, or to know what they were.
     pub(super) kept: Option<KeptColumns>,
     pub(super) before: BeforeFrom,
+    pub(super) unchanged: UnchangedFrom,
     /// Event types that others take back: the last of each is remembered by the row's key.
     pub(super) reverted: Vec<String>,
     /// Slots of the key's parts.
@@ -110,6 +111,15 @@ pub(super) enum BeforeFrom {
     Source,
     /// Every row is kept, and what the source does not send is taken from there.
     State,
+}
+
+/// What a cell is that the source left out of the row after a change because it did not change (PostgreSQL: TOAST).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum UnchangedFrom {
+    /// What is kept of the row.
+    State,
+    /// Unavailable: to read it is an error.
+    Nowhere,
 }
 
 /// Slots of the columns of a table whose rows are kept, ascending.

@@ -263,6 +263,8 @@ wrong_files! {
     a_bad_retention: format!("{HEAD}retention = \"7 days\"\ncleanup = \"compacted\""),
     an_index_that_is_no_list_of_lists: HEAD.replace("\"public.segments\"", "{ name = \"public.segments\", index = [\"pnr\"] }"),
     an_index_with_an_unknown_column: HEAD.replace("\"public.segments\"", "{ name = \"public.segments\", index = [[\"pnrr\"]] }"),
+    toast_of_rows_that_are_not_kept: HEAD.replace("\"public.segments\"", "{ name = \"public.segments\", toast = \"state\" }"),
+    unknown_toast: HEAD.replace("\"public.segments\"", "{ name = \"public.segments\", before = \"state\", toast = \"eror\" }"),
     several_rows_without_parts: joined("[event.transaction]\nby = \"pnr\""),
     several_rows_none_of_which_has_to_be_there: joined("[event.transaction]\nby = \"pnr\"\nparts.new = { table = \"segment\", on = \"insert\", optional = true }"),
     several_rows_without_a_key: joined(PARTS).replace("key = \"{$.new.row.pnr}\"\n", ""),

@@ -5,7 +5,7 @@ use super::needs::readers;
 use crate::mapping::diagnostic::{At, Diagnostic, Report};
 use crate::mapping::expression::BeforeRead;
 use crate::mapping::file::TableDecl;
-use crate::mapping::rule::{BeforeFrom, KeptColumns, Table};
+use crate::mapping::rule::{BeforeFrom, KeptColumns, Table, UnchangedFrom};
 
 /// Has the rows kept of tables that rules look into, and of those whose rows before a change come from there: the
 /// columns that any rule reads, but for those that are protected. Reports those of them that could not do without.
@@ -62,7 +62,10 @@ impl Wanted {
             found_by,
             looked_up,
             before: slots(before),
-            after: slots(after),
+            after: match table.unchanged {
+                UnchangedFrom::State => slots(after),
+                UnchangedFrom::Nowhere => Vec::new(),
+            },
         }
     }
 

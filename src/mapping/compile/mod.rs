@@ -205,6 +205,7 @@ fn resolve_table(report: &Report, decl: &TableDecl, schema: &[SchemaTable]) -> R
         indexes: Vec::new(),
         kept: None,
         before: decl.before,
+        unchanged: decl.unchanged,
         reverted: Vec::new(),
         key_places: Box::default(),
         watched: Vec::new(),

@@ -4,7 +4,7 @@ use rowbridge_api::TableName;
 
 use super::reader::{Node, Table, Text};
 use crate::mapping::diagnostic::{Diagnostic, one_of};
-use crate::mapping::rule::BeforeFrom;
+use crate::mapping::rule::{BeforeFrom, UnchangedFrom};
 use crate::mapping::{Cleanup, Envelope, Topic};
 
 /// One line of `[tables]`: a short name for a source table.
@@ -16,6 +16,8 @@ pub(in crate::mapping) struct TableDecl {
     pub(in crate::mapping) key: Option<Vec<Text>>,
     /// Where the row before a change comes from.
     pub(in crate::mapping) before: BeforeFrom,
+    /// Where cells come from that the source left out because they did not change.
+    pub(in crate::mapping) unchanged: UnchangedFrom,
     /// Columns that find one row together, for lookups beside those by key.
     pub(in crate::mapping) indexes: Vec<Vec<Text>>,
 }
@@ -38,7 +40,7 @@ pub(super) fn read_tables(table: &Table<'_>) -> Vec<TableDecl> {
 fn read_table(short: Text, node: &Node<'_>) -> TableDecl {
     let detailed = node.as_table();
     if let Some(detailed) = &detailed {
-        detailed.only_keys("a table", &["name", "key", "index", "before"], &[]);
+        detailed.only_keys("a table", &["name", "key", "index", "before", "toast"], &[]);
         if !detailed.has("name") {
             node.report().push(
                 Diagnostic::error(
@@ -71,6 +73,14 @@ fn read_table(short: Text, node: &Node<'_>) -> TableDecl {
         .and_then(|detailed| detailed.text("before"))
         .map(|text| read_before(&text, node))
         .unwrap_or_default();
+    let unchanged = detailed
+        .as_ref()
+        .and_then(|detailed| detailed.text("toast"))
+        .and_then(|text| read_toast(&text, before, node))
+        .unwrap_or(match before {
+            BeforeFrom::State => UnchangedFrom::State,
+            BeforeFrom::Source => UnchangedFrom::Nowhere,
+        });
     let indexes = detailed.and_then(|detailed| read_indexes(&detailed.get("index")?));
     TableDecl {
         source: name.and_then(|name| {
@@ -89,6 +99,7 @@ fn read_table(short: Text, node: &Node<'_>) -> TableDecl {
         short,
         key,
         before,
+        unchanged,
         indexes: indexes.unwrap_or_default(),
     }
 }
@@ -104,6 +115,30 @@ fn read_before(text: &Text, node: &Node<'_>) -> BeforeFrom {
         );
     }
     found.map(|(_, before)| *before).unwrap_or_default()
+}
+
+fn read_toast(text: &Text, before: BeforeFrom, node: &Node<'_>) -> Option<UnchangedFrom> {
+    const WORDS: [(&str, UnchangedFrom); 2] = [
+        ("state", UnchangedFrom::State),
+        ("error", UnchangedFrom::Nowhere),
+    ];
+    let found = WORDS.iter().find(|(word, _)| *word == text.value);
+    let error = |problem: String| Diagnostic::error(text.at, problem);
+    match found {
+        None => {
+            let unknown = error(format!("unknown `toast`: `{}`", text.value));
+            let hint = one_of(&text.value, &WORDS.map(|(word, _)| word));
+            node.report().push(unknown.maybe_hint(hint));
+        }
+        Some((_, UnchangedFrom::State)) if before == BeforeFrom::Source => {
+            let nothing =
+                error("`toast = \"state\"` of a table whose rows are not kept".to_owned());
+            let nothing = nothing.label("there is nothing to take a cell from");
+            node.report().push(nothing.hint("before = \"state\""));
+        }
+        Some(_) => {}
+    }
+    found.map(|(_, unchanged)| *unchanged)
 }
 
 /// `index = [["flight_no", "departure_date"]]`

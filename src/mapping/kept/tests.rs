@@ -259,6 +259,52 @@ before = { id = 3 }
     );
 }
 
+/// `note` is read before and after a change, `photo` after it only.
+#[test]
+fn an_unchanged_cell_is_a_bad_record_where_the_mapping_wants_none_of_what_is_kept() {
+    let told = |toast: &str| {
+        let mapping = STAY
+            .replace("version = 1", "version = 1\non_error = \"quarantine\"")
+            .replace(
+                "stay = \"public.stays\"",
+                &format!("stay = {{ name = \"public.stays\", before = \"state\"{toast} }}"),
+            );
+        let mapping = format!(
+            "{mapping}[[event]]\ntype = \"Noted\"\ntable = \"stay\"\non = \"update\"\ndata.was = \"$.before.note\"\ndata.note = \"$.after.note\"\n\
+             [[event]]\ntype = \"Pictured\"\ntable = \"stay\"\non = \"update\"\ndata.photo = \"$.after.photo\"\n"
+        );
+        let schema = format!("{STAY_SCHEMA}note = \"text\"\nphoto = \"text\"\n");
+        let update = |cells: &str| {
+            format!(
+                "[[given]]\ntable = \"stay\"\nop = \"update\"\nbefore = {{ id = 1 }}\nafter = {{ id = 1, status = \"in\"{cells} }}\n"
+            )
+        };
+        let seed = "[[seed]]\ntable = \"stay\"\nrow = { id = 1, status = \"in\", note = \"a\", photo = \"p\" }\n";
+        let case = [seed, &update(""), &update(", note = \"b\", photo = \"q\"")].concat();
+        let published = run(&mapping, &schema, &case).unwrap();
+        published.iter().map(line).collect::<Vec<String>>()
+    };
+    let changed = [
+        r#"Noted 1 {"was":"a","note":"b"}"#,
+        r#"Pictured 1 {"photo":"q"}"#,
+    ];
+    let kept = [
+        r#"Noted 1 {"was":"a","note":"a"}"#,
+        r#"Pictured 1 {"photo":"p"}"#,
+    ];
+    assert_eq!(told(""), [kept, changed].concat());
+    assert_eq!(told(", toast = \"state\""), told(""));
+    let left_out = [
+        "Noted 1 field `note`: after.note is unavailable: the source did not send it",
+        "Pictured 1 field `photo`: after.photo is unavailable: the source did not send it",
+    ];
+    assert_eq!(
+        told(", toast = \"error\""),
+        [left_out, changed].concat(),
+        "and what a row was before is still known"
+    );
+}
+
 const STAY: &str = r#"
 [mapping]
 name = "t"
