@@ -3,7 +3,7 @@
 //! `cargo bench --bench end_to_end -- [--json] [--scale PERCENT] [--mongodb] [WORKLOAD..]`
 //!
 //! A drain alternates `pg_recvlogical` to /dev/null (the floor: the same publication, plugin and protocol
-//! version) with Rowbridge draining the same backlog through `mappings/airline` into Kafka with
+//! version) with Rowbridge draining the same backlog through `benches/airline` into Kafka with
 //! transactions, three times each after one drain that warms the broker up, and reports medians. In
 //! `drain_fanout` every update changes fare, seat and class of a segment and gives three events. A latency
 //! run writes single-row commits at a fixed rate, open loop, and reports the time from the commit's answer

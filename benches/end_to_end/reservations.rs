@@ -61,9 +61,9 @@ impl Reservations {
         Ok(())
     }
 
-    /// `mappings/airline`.
+    /// The airline's rules that look at one change alone.
     pub(crate) fn pack(&self) -> Result<Pack> {
-        let pack = concat!(env!("CARGO_MANIFEST_DIR"), "/mappings/airline");
+        let pack = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/airline");
         let read = |file: &str| fs::read_to_string(format!("{pack}/{file}"));
         Ok(Pack {
             mapping: read("mapping.toml")?,

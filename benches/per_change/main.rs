@@ -1,6 +1,6 @@
 //! What one change costs, step by step, without a server: `cargo bench --bench per_change`.
 //!
-//! The change is an update of a segment of `mappings/airline`: 12 columns, the old row sent too (REPLICA IDENTITY FULL).
+//! The change is an update of a segment of `benches/airline`: 12 columns, the old row sent too (REPLICA IDENTITY FULL).
 //! Every line is the median of [`RUNS`] runs, in nanoseconds per change. What the steps cost together with servers, threads
 //! and sockets is `end_to_end`'s to tell.
 

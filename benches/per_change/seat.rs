@@ -55,7 +55,7 @@ pub(crate) fn mapping() -> Result<Arc<Mapping>> {
 }
 
 fn file(name: &str) -> Result<SourceFile> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("mappings/airline");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/airline");
     let path = folder.join(name);
     let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
     Ok(SourceFile {
