@@ -9,7 +9,7 @@ use rowbridge_testbed::consumer::{Event, read_all};
 use crate::story::{Expected, Story};
 
 /// Longest part of a body that is printed, in characters.
-const SHOWN_BODY: usize = 150;
+const SHOWN_BODY: usize = 640;
 
 /// Longest list of events that is printed for one statement.
 const SHOWN_EVENTS: usize = 5;

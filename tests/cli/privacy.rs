@@ -9,7 +9,13 @@ fn hashing() -> SpoiltPack {
     pack.replace(
         "mapping.toml",
         "\"booking.contact_email\" = \"clear\"",
-        "\"booking.contact_email\" = \"hash\", \"booking.total_amount\" = \"mask\"",
+        "\"booking.contact_email\" = \"hash\"\n\"booking.total_amount\" = \"mask\"",
+    );
+    // What is protected does not leave in an event of other rows.
+    pack.replace(
+        "mapping.toml",
+        "total_amount            = \"$.booking.row.total_amount\"",
+        "total_amount            = { const = \"changed\" }",
     );
     pack
 }
