@@ -669,7 +669,14 @@ fn event_ids_do_not_depend_on_other_rules() {
 #[test]
 fn the_shipped_packs_compile() {
     let mappings = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("mappings");
-    for (name, topics) in [("airline", 3), ("bus", 4)] {
+    for (name, topics) in [
+        ("airline", 3),
+        ("booking-platform", 3),
+        ("bus", 4),
+        ("hotel", 2),
+        ("marketplace", 3),
+        ("marketplace-prices", 2),
+    ] {
         let root = mappings.join(name);
         let file = |name: &str| SourceFile {
             name: name.to_owned(),

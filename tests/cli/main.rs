@@ -42,8 +42,16 @@ fn packs() -> Vec<String> {
     let names = folders.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let mut packs: Vec<String> = names.map(|name| format!("mappings/{name}")).collect();
     packs.sort();
-    for known in ["mappings/airline", "mappings/bus", "mappings/hotel"] {
-        assert!(packs.iter().any(|pack| pack == known), "{packs:?}");
+    for known in [
+        "airline",
+        "booking-platform",
+        "bus",
+        "hotel",
+        "marketplace",
+        "marketplace-prices",
+    ] {
+        let known = format!("mappings/{known}");
+        assert!(packs.contains(&known), "{packs:?}");
     }
     packs
 }
