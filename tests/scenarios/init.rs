@@ -1,19 +1,17 @@
-//! `init` on real tables: what it writes compiles and passes, and a live dry-run of it publishes what its
-//! cases say.
+//! `init` on real tables: what it writes compiles and passes, and a pipeline of it publishes what its cases say.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
-use rowbridge_testbed::{PgVersion, Postgres};
-use serde_json::Value;
+use anyhow::{Context, Result, ensure};
+use rowbridge_testbed::{Kafka, PgVersion, Postgres};
 use tempfile::TempDir;
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 
-use crate::rig::{SOON, eventually};
+use crate::rig::{Rig, SOON, eventually};
+use crate::statements::{Tables, publish_what_cases_say, staged};
 
 /// More segments than the demo has, so that statistics tell their states.
 const MORE_SEGMENTS: &str = "\
@@ -204,16 +202,6 @@ struct Stage {
     dir: TempDir,
 }
 
-/// One case, as its file has it.
-pub(crate) struct Case {
-    pub(crate) file: String,
-    pub(crate) table: String,
-    pub(crate) op: String,
-    pub(crate) before: Option<toml::Table>,
-    pub(crate) after: Option<toml::Table>,
-    pub(crate) expected: Vec<toml::Table>,
-}
-
 impl Stage {
     async fn new(name: &str) -> Result<Self> {
         let postgres = Postgres::shared(PgVersion::V15).await?;
@@ -281,7 +269,7 @@ impl Stage {
         Ok(said)
     }
 
-    /// Runs the cases, and then the changes of each on the live tables under a dry-run.
+    /// Runs the cases, and then the changes of each as statements.
     async fn publishes_what_cases_say(&self) -> Result<()> {
         let pack = self.pack().display().to_string();
         let tested = rowbridge(&["test", &pack, "--coverage", "--fail-under", "100"]).await?;
@@ -297,121 +285,13 @@ impl Stage {
             "the mapping has warnings: {said}"
         );
 
-        let tables = source_tables(&self.read("mapping.toml")?)?;
-        let mut cases: BTreeMap<String, Vec<Case>> = BTreeMap::new();
-        for file in self
-            .files()?
-            .iter()
-            .filter(|file| file.parent() != Some(&self.pack()))
-        {
-            let case = read_case(file)?;
-            cases.entry(case.table.clone()).or_default().push(case);
-        }
-        ensure!(cases.len() == tables.len(), "a table has no case");
-        let rounds = cases.values().map(Vec::len).max().unwrap_or_default();
-        for round in 0..rounds {
-            let of_round: Vec<(&Case, &toml::Table)> = cases
-                .values()
-                .filter_map(|of_table| {
-                    let inserts = of_table.iter().find(|case| case.op == "insert")?;
-                    Some((of_table.get(round)?, inserts.after.as_ref()?))
-                })
-                .collect();
-            self.live(&tables, &of_round).await?;
-        }
+        let (_, database) = self.url.rsplit_once('/').context("a database")?;
+        let brokers = Kafka::shared().await?.brokers();
+        let rig = Rig::of_tables(database, &self.url, &brokers)?;
+        staged(&self.pack(), database, None, &rig.pack())?;
+        let ran = publish_what_cases_say(&rig, &Tables::at(&self.url).await?, &[]).await?;
+        ensure!(ran.events > 0, "{ran:?}");
         Ok(())
-    }
-
-    /// Makes the rows that the cases start from, then their changes while a dry-run looks.
-    async fn live(
-        &self,
-        tables: &BTreeMap<String, String>,
-        cases: &[(&Case, &toml::Table)],
-    ) -> Result<()> {
-        let mut setup = String::new();
-        let mut changes = Vec::new();
-        for (case, row) in cases {
-            let table = &tables[&case.table];
-            setup.push_str(&format!("DELETE FROM {table};"));
-            let mut old = (*row).clone();
-            old.extend(case.after.clone().unwrap_or_default());
-            old.extend(case.before.clone().unwrap_or_default());
-            if case.op != "insert" {
-                setup.push_str(&insert(table, &old));
-            }
-            let after = case.after.clone().unwrap_or_default();
-            changes.push(match case.op.as_str() {
-                "insert" => insert(table, &after),
-                "update" => format!("UPDATE {table} SET {};", assignments(&after)),
-                _ => format!("DELETE FROM {table};"),
-            });
-        }
-        let unchecked = "SET session_replication_role = replica;";
-        self.sql(&format!("{unchecked} {setup}")).await?;
-
-        let expected: Vec<(&str, &toml::Table)> = cases
-            .iter()
-            .flat_map(|(case, _)| {
-                case.expected
-                    .iter()
-                    .map(|event| (case.file.as_str(), event))
-            })
-            .collect();
-        let dry_run = self.dry_run(expected.len()).await?;
-        let client = self.client().await?;
-        client.batch_execute(unchecked).await?;
-        for change in changes {
-            client
-                .batch_execute(&change)
-                .await
-                .with_context(|| change.clone())?;
-        }
-        let output = tokio::time::timeout(SOON, dry_run.wait_with_output())
-            .await
-            .context("the dry-run did not end")??;
-        let out = String::from_utf8(output.stdout)?;
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        ensure!(output.status.success(), "{out}\n{said}");
-        let published: Vec<Value> = out
-            .lines()
-            .map(serde_json::from_str)
-            .collect::<Result<_, _>>()?;
-        ensure!(
-            published.len() == expected.len(),
-            "expected {} events, got:\n{out}",
-            expected.len()
-        );
-        for ((file, expected), published) in expected.iter().zip(&published) {
-            compare(expected, published).with_context(|| format!("{file}: {published}"))?;
-        }
-        Ok(())
-    }
-
-    /// A dry-run that is looking; one for no events ends by time.
-    async fn dry_run(&self, events: usize) -> Result<Child> {
-        let limit = events.to_string();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_rowbridge"));
-        command
-            .args(["dry-run", "--create-publication", "--json", "-c"])
-            .arg(self.pack().join("rowbridge.toml"))
-            .args(match events {
-                0 => ["--for", "3s"],
-                _ => ["--limit", &limit],
-            });
-        let child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()?;
-        let client = self.client().await?;
-        let looking = "SELECT count(*) FROM pg_replication_slots \
-                       WHERE database = current_database() AND active AND confirmed_flush_lsn IS NOT NULL";
-        eventually("the dry-run to look", Duration::from_secs(30), || async {
-            Ok(client.query_one(looking, &[]).await?.get::<_, i64>(0) > 0)
-        })
-        .await?;
-        Ok(child)
     }
 }
 
@@ -433,122 +313,4 @@ pub(crate) async fn rowbridge(arguments: &[&str]) -> Result<Output> {
         .kill_on_drop(true)
         .output();
     Ok(tokio::time::timeout(SOON, output).await??)
-}
-
-/// Short name to the table as SQL names it.
-fn source_tables(mapping: &str) -> Result<BTreeMap<String, String>> {
-    let mapping: toml::Table = mapping.parse()?;
-    let tables = mapping["tables"].as_table().context("[tables]")?;
-    tables
-        .iter()
-        .map(|(short, declared)| {
-            let name = declared.as_str().or_else(|| declared.get("name")?.as_str());
-            let (schema, table) = name
-                .and_then(|name| name.split_once('.'))
-                .context("a name")?;
-            Ok((short.clone(), format!("{}.{}", quote(schema), quote(table))))
-        })
-        .collect()
-}
-
-pub(crate) fn read_case(path: &Path) -> Result<Case> {
-    let file: toml::Table = fs::read_to_string(path)?.parse()?;
-    let given = file["given"].as_array().context("given")?;
-    ensure!(given.len() == 1, "one change a case");
-    let given = given[0].as_table().context("a change")?;
-    let text = |key: &str| given[key].as_str().unwrap_or_default().to_owned();
-    let image = |key: &str| given.get(key).and_then(toml::Value::as_table).cloned();
-    let expected = file.get("expect").and_then(toml::Value::as_array);
-    let expected = expected
-        .into_iter()
-        .flatten()
-        .filter_map(toml::Value::as_table);
-    Ok(Case {
-        file: path.display().to_string(),
-        table: text("table"),
-        op: text("op"),
-        before: image("before"),
-        after: image("after"),
-        expected: expected.cloned().collect(),
-    })
-}
-
-fn quote(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
-fn literal(cell: &toml::Value) -> String {
-    match cell {
-        toml::Value::String(text) => format!("'{}'", text.replace('\'', "''")),
-        toml::Value::Table(_) => "NULL".to_owned(),
-        other => other.to_string(),
-    }
-}
-
-fn insert(table: &str, row: &toml::Table) -> String {
-    let names: Vec<String> = row.keys().map(|name| quote(name)).collect();
-    let cells: Vec<String> = row.values().map(literal).collect();
-    format!(
-        "INSERT INTO {table} ({}) OVERRIDING SYSTEM VALUE VALUES ({});",
-        names.join(", "),
-        cells.join(", ")
-    )
-}
-
-fn assignments(row: &toml::Table) -> String {
-    let cells: Vec<String> = row
-        .iter()
-        .map(|(name, cell)| format!("{} = {}", quote(name), literal(cell)))
-        .collect();
-    cells.join(", ")
-}
-
-/// An event as a case expects it against one that a dry-run printed.
-pub(crate) fn compare(expected: &toml::Table, published: &Value) -> Result<()> {
-    for attribute in ["type", "topic", "key"] {
-        if let Some(value) = expected.get(attribute) {
-            ensure!(
-                value.as_str() == published[attribute].as_str(),
-                "{attribute}"
-            );
-        }
-    }
-    let data = expected["data"].as_table().context("data")?;
-    let found = published["data"].as_object().context("published data")?;
-    let contains = expected.get("match").is_some();
-    ensure!(contains || found.len() == data.len(), "fields");
-    for (name, value) in data {
-        let Some(found) = found.get(name) else {
-            bail!("no {name}");
-        };
-        ensure!(
-            same(value, found),
-            "{name}: expected {value}, found {found}"
-        );
-    }
-    Ok(())
-}
-
-fn same(expected: &toml::Value, found: &Value) -> bool {
-    match (expected, found) {
-        (toml::Value::Table(table), Value::Null) => table.get("null").is_some(),
-        (toml::Value::Table(table), Value::Object(members)) => {
-            table.len() == members.len()
-                && table
-                    .iter()
-                    .all(|(name, value)| members.get(name).is_some_and(|found| same(value, found)))
-        }
-        (toml::Value::Array(values), Value::Array(found)) => {
-            values.len() == found.len()
-                && values
-                    .iter()
-                    .zip(found)
-                    .all(|(value, found)| same(value, found))
-        }
-        (toml::Value::Float(number), found) => found.as_f64() == Some(*number),
-        (toml::Value::Integer(number), found) => found.as_i64() == Some(*number),
-        (toml::Value::Boolean(flag), found) => found.as_bool() == Some(*flag),
-        (toml::Value::String(text), found) => found.as_str() == Some(text),
-        _ => false,
-    }
 }

@@ -1,24 +1,20 @@
-//! `init` on real collections: fields and types by looking at documents, and a live dry-run of what it writes publishes
-//! what its cases say.
+//! `init` on real collections: fields and types by looking at documents, and a pipeline of what it writes publishes what
+//! its cases say.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use bson::{Bson, DateTime, Decimal128, Document, doc, oid::ObjectId};
-use futures_util::TryStreamExt as _;
 use mongodb::{Client, Database};
-use rowbridge_testbed::Mongo;
+use rowbridge_testbed::{Kafka, Mongo};
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 
-use crate::case_documents::Declared;
-use crate::init::{Case, compare, files_of, read_case, rowbridge};
-use crate::rig::{SOON, eventually};
+use crate::init::{files_of, rowbridge};
+use crate::rig::Rig;
+use crate::statements::{Collections, publish_what_cases_say, staged};
 
 #[tokio::test]
 async fn init_of_collections_publishes_what_its_cases_say() -> Result<()> {
@@ -293,7 +289,7 @@ impl Stage {
         Ok(said)
     }
 
-    /// Runs the cases, and then the changes of each on the live collections under a dry-run.
+    /// Runs the cases, and then the changes of each as writes.
     async fn publishes_what_cases_say(&self) -> Result<()> {
         let pack = self.pack().display().to_string();
         let tested = rowbridge(&["test", &pack, "--coverage", "--fail-under", "100"]).await?;
@@ -302,140 +298,14 @@ impl Stage {
         ensure!(tested.status.success(), "{told}\n{said}");
         ensure!(said.is_empty(), "the mapping has warnings: {said}");
 
-        let pack = Declared::read(&self.pack())?;
-        let mut cases: BTreeMap<String, Vec<Case>> = BTreeMap::new();
-        for file in files_of(&self.pack().join("cases"))? {
-            let case = read_case(&file)?;
-            cases.entry(case.table.clone()).or_default().push(case);
-        }
-        ensure!(
-            cases.len() == pack.collections.len(),
-            "a collection has no case"
-        );
-        let rounds = cases.values().map(Vec::len).max().unwrap_or_default();
-        for round in 0..rounds {
-            let of_round: Vec<(&Case, Document)> = cases
-                .values()
-                .filter_map(|of_table| {
-                    let inserts = of_table.iter().find(|case| case.op == "insert")?;
-                    let row = pack.document(&inserts.table, inserts.after.as_ref()?);
-                    Some((of_table.get(round)?, row))
-                })
-                .collect();
-            self.live(&pack, of_round).await?;
-        }
+        let mongo = Mongo::shared().await?;
+        let brokers = Kafka::shared().await?.brokers();
+        let rig = Rig::on_documents(self.name(), mongo, &brokers)?;
+        staged(&self.pack(), self.name(), None, &rig.pack())?;
+        let collections = Collections(self.database.clone());
+        let ran = publish_what_cases_say(&rig, &collections, &[]).await?;
+        ensure!(ran.events > 0, "{ran:?}");
         Ok(())
-    }
-
-    /// Makes the documents that the cases start from, then their changes while a dry-run looks.
-    async fn live(&self, pack: &Declared, cases: Vec<(&Case, Document)>) -> Result<()> {
-        for (case, row) in &cases {
-            let collection = self.collection(pack, case);
-            collection.delete_many(doc! {}).await?;
-            if case.op != "insert" {
-                collection.insert_one(pack.old(case, row)).await?;
-            }
-        }
-        let expected: Vec<(&str, &toml::Table)> = cases
-            .iter()
-            .flat_map(|(case, _)| {
-                case.expected
-                    .iter()
-                    .map(|event| (case.file.as_str(), event))
-            })
-            .collect();
-        let dry_run = self.dry_run(expected.len()).await?;
-        for (case, _) in &cases {
-            self.change(pack, case)
-                .await
-                .with_context(|| case.file.clone())?;
-        }
-        let output = tokio::time::timeout(SOON, dry_run.wait_with_output())
-            .await
-            .context("the dry-run did not end")??;
-        let out = String::from_utf8(output.stdout)?;
-        let said = String::from_utf8(output.stderr)?;
-        ensure!(output.status.success(), "{out}\n{said}");
-        let published: Vec<Value> = out
-            .lines()
-            .map(serde_json::from_str)
-            .collect::<Result<_, _>>()?;
-        ensure!(
-            published.len() == expected.len(),
-            "expected {} events, got:\n{out}",
-            expected.len()
-        );
-        for ((file, expected), published) in expected.iter().zip(&published) {
-            compare(expected, published).with_context(|| format!("{file}: {published}"))?;
-        }
-        Ok(())
-    }
-
-    fn collection(&self, pack: &Declared, case: &Case) -> mongodb::Collection<Document> {
-        self.database.collection(&pack.collections[&case.table])
-    }
-
-    async fn change(&self, pack: &Declared, case: &Case) -> Result<()> {
-        let collection = self.collection(pack, case);
-        let Some(after) = &case.after else {
-            collection.delete_one(doc! {}).await?;
-            return Ok(());
-        };
-        let mut after = pack.document(&case.table, after);
-        if case.op == "insert" {
-            collection.insert_one(after).await?;
-        } else if after.keys().any(|name| name.contains('.')) {
-            // `$set` would take the name for a path.
-            collection.replace_one(doc! {}, after).await?;
-        } else {
-            after.remove("_id");
-            collection
-                .update_one(doc! {}, doc! { "$set": after })
-                .await?;
-        }
-        Ok(())
-    }
-
-    /// A dry-run that is looking; one for no events ends by time.
-    async fn dry_run(&self, events: usize) -> Result<Child> {
-        let earlier = self.streams().await?;
-        let limit = events.to_string();
-        let child = Command::new(env!("CARGO_BIN_EXE_rowbridge"))
-            .args(["dry-run", "--json", "-c"])
-            .arg(self.pack().join("rowbridge.toml"))
-            .args(match events {
-                0 => ["--for", "3s"],
-                _ => ["--limit", &limit],
-            })
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()?;
-        eventually("the dry-run to look", Duration::from_secs(30), || async {
-            Ok(self.streams().await?.difference(&earlier).next().is_some())
-        })
-        .await?;
-        Ok(child)
-    }
-
-    /// The change streams on this database, all of which are this program's.
-    async fn streams(&self) -> Result<BTreeSet<i64>> {
-        let found: Vec<Document> = self
-            .database
-            .client()
-            .database("admin")
-            .aggregate([doc! { "$currentOp": { "idleCursors": true } }])
-            .await?
-            .try_collect()
-            .await?;
-        let here = format!("{}.", self.name());
-        let of_here = found
-            .iter()
-            .filter(|op| op.get_str("ns").is_ok_and(|name| name.starts_with(&here)));
-        Ok(of_here
-            .filter_map(|op| op.get_document("cursor").ok()?.get_i64("cursorId").ok())
-            .collect())
     }
 }
 

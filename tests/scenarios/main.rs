@@ -1,6 +1,5 @@
 //! What Rowbridge promises, shown on real servers: each file one kind of trouble, each test one story.
 
-mod case_documents;
 mod oracle;
 mod printing;
 mod rig;
@@ -26,5 +25,6 @@ mod rows;
 mod seats;
 mod servers;
 mod snapshot;
+mod statements;
 mod states;
 mod terminal;

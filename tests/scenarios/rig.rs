@@ -61,6 +61,20 @@ impl Rig {
         Ok(rig)
     }
 
+    /// A stage for the mapping at [`Rig::pack`], on a database of its own.
+    pub(crate) fn of_tables(name: &str, database_url: &str, brokers: &str) -> Result<Self> {
+        Self::with_pack(name, database_url, brokers, "pack")
+    }
+
+    /// The same mapping and source as another pipeline.
+    pub(crate) fn again(&self, pipeline: &str) -> Result<Self> {
+        let pack = self.pack().display().to_string();
+        let mut again = Self::with_pack(pipeline, &self.database_url, &self.brokers, &pack)?;
+        again.source = self.source;
+        again.write_config("")?;
+        Ok(again)
+    }
+
     fn with_pack(name: &str, database_url: &str, brokers: &str, mapping: &str) -> Result<Self> {
         let rig = Self {
             database_url: database_url.to_owned(),
@@ -180,6 +194,11 @@ impl Rig {
     /// A new file's path in this scenario's folder.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
+    }
+
+    /// The folder of the mapping.
+    pub(crate) fn pack(&self) -> PathBuf {
+        self.dir.path().join(&self.mapping)
     }
 
     pub(crate) fn config(&self) -> PathBuf {
