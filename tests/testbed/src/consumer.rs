@@ -73,6 +73,33 @@ pub fn read_all(brokers: &str, topic: &str) -> Result<Vec<Event>> {
 /// # Errors
 /// As [`read_all`].
 pub fn read_each(brokers: &str, topic: &str, mut each: impl FnMut(Event)) -> Result<()> {
+    read_messages(brokers, topic, |message| {
+        each(event(message)?);
+        Ok(())
+    })
+}
+
+/// Every byte of keys and values committed in `topic` now, whatever they mean.
+///
+/// # Errors
+/// The broker does not answer in time.
+pub fn read_bytes(brokers: &str, topic: &str) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    read_messages(brokers, topic, |message| {
+        for part in [message.key(), message.payload()] {
+            bytes.extend_from_slice(part.unwrap_or_default());
+            bytes.push(b'\n');
+        }
+        Ok(())
+    })?;
+    Ok(bytes)
+}
+
+fn read_messages(
+    brokers: &str,
+    topic: &str,
+    mut each: impl FnMut(&BorrowedMessage<'_>) -> Result<()>,
+) -> Result<()> {
     let Some(consumer) = assigned(brokers, topic, "read_committed")? else {
         return Ok(());
     };
@@ -81,7 +108,7 @@ pub fn read_each(brokers: &str, topic: &str, mut each: impl FnMut(Event)) -> Res
     while open > 0 {
         match consumer.poll(Duration::from_millis(500)) {
             None => {}
-            Some(Ok(message)) => each(event(&message)?),
+            Some(Ok(message)) => each(&message)?,
             Some(Err(KafkaError::PartitionEOF(_))) => open -= 1,
             // The client connects again by itself; a busy machine may part them for a moment.
             Some(Err(KafkaError::MessageConsumption(RDKafkaErrorCode::AllBrokersDown))) => {}
