@@ -37,6 +37,9 @@ RUN apt-get update \
 COPY --from=builder /usr/local/bin/rowbridge /usr/local/bin/rowbridge
 COPY LICENSE-APACHE LICENSE-MIT /usr/share/doc/rowbridge/
 COPY mappings /usr/share/rowbridge/mappings
+# Working copies of what rules remember: they may be lost, but a volume saves reading them from Kafka.
+RUN install -d -m 0700 -o 65532 -g 65532 /var/lib/rowbridge
+VOLUME /var/lib/rowbridge
 # A number, so that Kubernetes' runAsNonRoot can tell that it is not root.
 USER 65532:65532
 # Where rowbridge.toml is looked for. Its secrets are files: password_file = "/run/secrets/...".

@@ -97,6 +97,7 @@ impl Embedded {
             mapping,
             limits: Limits::default(),
             make_sink: Arc::new(sink),
+            state: None,
             meters: Meters::new(metrics, health),
             shutdown: shutdown.clone(),
         };

@@ -15,16 +15,19 @@ use tokio::sync::watch;
 pub enum Peer {
     Source,
     Sink,
+    /// The working copy of the state, on this machine.
+    State,
 }
 
 impl Peer {
-    pub const ALL: [Self; 2] = [Self::Source, Self::Sink];
+    pub const ALL: [Self; 3] = [Self::Source, Self::Sink, Self::State];
 
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Source => "source",
             Self::Sink => "sink",
+            Self::State => "state",
         }
     }
 }

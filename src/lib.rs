@@ -40,5 +40,6 @@ pub mod refusal;
 )]
 mod screen;
 pub mod sink;
+pub mod state;
 mod stop;
 mod words;

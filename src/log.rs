@@ -8,6 +8,9 @@ use crate::config::{Log, LogFormat};
 use crate::paint::Paint;
 use crate::screen::Above;
 
+/// What the store says, but for what is wrong.
+const QUIET_STORE: &str = "lsm_tree=warn";
+
 /// `log.level` is not a level.
 #[derive(Debug, thiserror::Error)]
 #[error("log.level = \"{level}\" is neither a level nor a list of module=level")]
@@ -26,6 +29,11 @@ pub fn start(log: &Log) -> Result<(), LevelError> {
         level: log.level.clone(),
         cause,
     })?;
+    // The store tells every file it writes; who wants to know says so.
+    let filter = match log.level.contains("lsm_tree") {
+        true => filter,
+        false => filter.add_directive(QUIET_STORE.parse().expect("a directive")),
+    };
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(|| Above)

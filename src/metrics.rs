@@ -23,6 +23,7 @@ use prometheus_client::registry::Registry;
 use rowbridge_api::{Identity, Op, Position, SnapshotProgress, SourceStatus, State, TableName};
 
 use crate::health::{Health, Peer, Phase};
+use crate::mapping::memory::Size;
 pub use reading::Reading;
 use rule_counters::RuleCounters;
 
@@ -72,13 +73,15 @@ pub struct Metrics {
     quarantined: RuleCounters,
     changes: Family<TableOp, Counter>,
     commits: [Counter; 3],
-    retries: [Counter; 2],
+    retries: [Counter; Peer::ALL.len()],
     visible: Histogram,
     lag_bytes: Gauge,
     safe_wal_bytes: Gauge,
     oplog_window: Gauge,
     channel_bytes: Gauge,
     state_entries: Gauge,
+    state_memory_bytes: Gauge,
+    state_disk_bytes: Gauge,
     live: Arc<Live>,
 }
 
@@ -161,7 +164,17 @@ impl Metrics {
             state_entries: gauge(
                 &mut registry,
                 "state_entries",
-                "What rules remember: rows that they look up, by key and by index, and last events",
+                "What rules remember: rows that they look up, by key and by index, and last events; about",
+            ),
+            state_memory_bytes: gauge(
+                &mut registry,
+                "state_memory_bytes",
+                "What rules remember, as far as it is in memory",
+            ),
+            state_disk_bytes: gauge(
+                &mut registry,
+                "state_disk_bytes",
+                "What rules remember, in the folder of the state",
             ),
             live: Arc::clone(&live),
             registry: Arc::default(),
@@ -243,9 +256,11 @@ impl Metrics {
     }
 
     /// How much rules remember.
-    pub fn state_entries(&self, entries: usize) {
-        self.state_entries
-            .set(i64::try_from(entries).unwrap_or(i64::MAX));
+    pub fn state(&self, size: Size) {
+        let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        self.state_entries.set(signed(size.entries as u64));
+        self.state_memory_bytes.set(signed(size.memory_bytes));
+        self.state_disk_bytes.set(signed(size.disk_bytes));
     }
 
     /// The committed position and whose it is. Once per Kafka commit.
@@ -434,7 +449,11 @@ mod tests {
             history_seconds: Some(86_400),
         });
         metrics.channel_bytes(777);
-        metrics.state_entries(12);
+        metrics.state(Size {
+            entries: 12,
+            memory_bytes: 3_000,
+            disk_bytes: 9_000,
+        });
         let source = Identity {
             source: "postgres/7/reservations".to_owned(),
             history: "1".to_owned(),

@@ -4,6 +4,7 @@ use rowbridge_api::{SourceError, State};
 
 use crate::mapping::Stop;
 use crate::sink::SinkError;
+use crate::state::Fault;
 
 /// The pipeline refuses to run, in a named state. Travels inside [`anyhow::Error`] up to `main`, which
 /// prints its hint and exits with 2.
@@ -29,6 +30,12 @@ impl Refusal {
     /// Something must be set up or corrected first.
     pub fn invalid(problem: impl Into<String>, hint: impl Into<String>) -> Self {
         Self::new(State::Invalid, problem, hint)
+    }
+}
+
+impl From<Fault> for Refusal {
+    fn from(fault: Fault) -> Self {
+        Self::invalid(fault.problem, fault.hint)
     }
 }
 

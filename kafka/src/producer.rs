@@ -63,6 +63,8 @@ struct Partition {
     sequence: i32,
     /// Whether it is part of the open transaction.
     enlisted: bool,
+    /// The offset of the first record of the last batch that its leader took.
+    reached: Option<i64>,
 }
 
 impl Producer {
@@ -110,6 +112,12 @@ impl Producer {
     #[must_use]
     pub fn partitions(&self, topic: usize) -> usize {
         self.topics[topic].partitions.len()
+    }
+
+    /// The offset at which the last batch begins that a partition took of this producer; none before the first one.
+    #[must_use]
+    pub fn reached(&self, topic: usize, partition: usize) -> Option<i64> {
+        self.topics[topic].partitions[partition].reached
     }
 
     /// Takes a record into the transaction; `topic` is its number in the list the producer was made with. Sends
@@ -302,7 +310,7 @@ impl Producer {
             }
         };
         while link.in_flight() >= self.settings.requests_in_flight {
-            receive(link, deadline)?;
+            receive(link, &mut self.topics, deadline)?;
         }
         link.send(&request, PRODUCE_VERSION)
     }
@@ -311,7 +319,7 @@ impl Producer {
     fn receive_all(&mut self, deadline: Instant) -> Result<(), Error> {
         for link in self.leaders.values_mut() {
             while link.in_flight() > 0 {
-                receive(link, deadline)?;
+                receive(link, &mut self.topics, deadline)?;
             }
         }
         Ok(())
@@ -325,16 +333,25 @@ impl Partition {
             batch: Batch::default(),
             sequence: 0,
             enlisted: false,
+            reached: None,
         }
     }
 }
 
 /// The oldest answer of a leader: whether it took every batch of the request.
-fn receive(link: &mut Link, deadline: Instant) -> Result<(), Error> {
+fn receive(link: &mut Link, topics: &mut [Topic], deadline: Instant) -> Result<(), Error> {
     let answer: ProduceResponse = link.answer::<ProduceRequest>(WHAT, deadline)?;
     for topic in &answer.responses {
+        let mut known = topics.iter_mut().find(|known| known.name == topic.name);
         for partition in &topic.partition_responses {
             check(WHAT, partition.error_code).map_err(|error| about(error, topic.name.as_str()))?;
+            let number = usize::try_from(partition.index).unwrap_or(usize::MAX);
+            let known = known
+                .as_mut()
+                .and_then(|known| known.partitions.get_mut(number));
+            if let Some(known) = known {
+                known.reached = Some(partition.base_offset);
+            }
         }
     }
     Ok(())

@@ -179,6 +179,7 @@ async fn gather(named: Option<&Path>, args: &CheckArgs, look: Look) -> Report {
                 .left_out
                 .push("tables and topics: the mapping names them");
         }
+        state_folder(&config, mapping.as_ref(), &mut report);
         report.take(Area::Source, source(&config, mapping.as_ref()).await);
         report.take(Area::Sink, sink(&config, mapping.as_ref()).await);
     }
@@ -257,6 +258,30 @@ async fn source(
             ),
         }
     })
+}
+
+/// Whether there can be a working copy of what the rules remember. Whoever checks may be another user than runs.
+#[cfg(all(feature = "postgres", feature = "mongodb", feature = "kafka"))]
+fn state_folder(config: &Config, mapping: Option<&Mapping>, report: &mut Report) {
+    let remembers = mapping.is_some_and(|mapping| mapping.kept().is_some());
+    let folder = super::peers::state(config).of(&config.pipeline).folder;
+    if !remembers || !matches!(config.sink, crate::config::SinkConfig::Kafka(_)) {
+        return;
+    }
+    if let Err(nearest) = crate::state::could_be_made(&folder) {
+        let (folder, nearest) = (folder.display(), nearest.display());
+        report.push(
+            Area::Configuration,
+            Finding {
+                severity: Severity::Warning,
+                problem: format!(
+                    "what the rules remember is kept in {folder}, and this user may not write to {nearest}"
+                ),
+                fix: "state.directory = \"...\"   # a folder of the user that runs the pipeline".to_owned(),
+                cost: None,
+            },
+        );
+    }
 }
 
 #[cfg(all(feature = "postgres", feature = "mongodb", feature = "kafka"))]

@@ -8,6 +8,7 @@ use std::backtrace::{Backtrace, BacktraceStatus};
 use std::panic::{self, PanicHookInfo};
 
 use crate::screen;
+use crate::state;
 
 /// The environment variable that shows messages whole.
 const SHOW: &str = "ROWBRIDGE_CRASH_MESSAGES";
@@ -31,6 +32,7 @@ pub(super) fn report_discreetly() {
     };
     panic::set_hook(Box::new(move |info| {
         screen::clear_if_free();
+        state::distrust_open_folders();
         eprintln!("{}", describe(info, messages));
         let backtrace = Backtrace::capture();
         if backtrace.status() == BacktraceStatus::Captured {

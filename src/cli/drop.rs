@@ -13,8 +13,9 @@ use super::args::DropArgs;
 use super::position::{forget, kafka_of};
 use super::{REFUSED, peers};
 use crate::config::{Config, SourceConfig};
-use crate::refusal;
+use crate::refusal::{self, Refusal};
 use crate::sink::kafka::{KafkaConfig, operator};
+use crate::state;
 
 const NOTHING_IN_MONGODB: &str =
     "MongoDB keeps nothing of a pipeline: there is nothing to remove there";
@@ -26,6 +27,7 @@ pub(super) async fn run(config: Config, args: &DropArgs) -> Result<ExitCode> {
         SourceConfig::MongoDb(_) => None,
     };
     let kafka = kafka_of(&config)?;
+    let folder = peers::state(&config).of(&config.pipeline).folder;
     let mut out = io::stdout();
     if !args.yes {
         match &postgres {
@@ -48,6 +50,9 @@ pub(super) async fn run(config: Config, args: &DropArgs) -> Result<ExitCode> {
             writeln!(out, "{what} {}", kafka.position_topic())?;
             if args.topics {
                 writeln!(out, "would delete {}", kafka.quarantine_topic())?;
+                if folder.exists() {
+                    writeln!(out, "would remove {}", folder.display())?;
+                }
             }
         }
         writeln!(out, "nothing was done; repeat it with --yes")?;
@@ -70,6 +75,9 @@ pub(super) async fn run(config: Config, args: &DropArgs) -> Result<ExitCode> {
                 "topics: {}",
                 delete_topics(kafka).await.context(context)?
             )?;
+            if state::forget(&folder).map_err(Refusal::from)? {
+                writeln!(out, "state: removed {}", folder.display())?;
+            }
         } else {
             writeln!(
                 out,

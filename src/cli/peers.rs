@@ -14,6 +14,7 @@ use crate::config::{MongoDbSettings, OnDrop, PostgresSettings, Tls};
 use crate::pipeline;
 use crate::refusal::Refusal;
 use crate::sink::kafka::{KafkaConfig, KafkaLimits, LetIn, properties::Properties};
+use crate::state;
 
 /// The PostgreSQL connector's settings.
 pub(crate) fn postgres(config: &Config, settings: &PostgresSettings) -> Result<PostgresConfig> {
@@ -100,6 +101,15 @@ pub(crate) fn kafka(config: &Config, settings: &KafkaSettings) -> Result<KafkaCo
         },
         let_in: LetIn::default(),
     })
+}
+
+/// Where working copies of the state are.
+pub(crate) fn state(config: &Config) -> state::Settings {
+    let directory = config.state.directory.clone();
+    state::Settings {
+        directory: directory.unwrap_or_else(state::default_directory),
+        cache_bytes: config.state.cache_bytes,
+    }
 }
 
 /// The pipeline's bounds.

@@ -82,6 +82,7 @@ where
         mapping,
         limits: peers::limits(config),
         make_sink: Arc::new(make_sink),
+        state: Some(peers::state(config)),
         meters: Meters::new(metrics.clone(), health.clone()),
         shutdown: shutdown.clone(),
     };

@@ -44,6 +44,10 @@ const TABLES: &[(&str, &str)] = &[
         "What the mapping's `[privacy]` hashes with. Whoever has the key can try out values: keep it as a password. Under a new key equal values have other hashes than before.",
     ),
     (
+        "state",
+        "Where what rules remember is at hand: rows that others look up, rows before a change, the last events of an entity. The truth is in Kafka; this is a copy of it.",
+    ),
+    (
         "limits",
         "Every queue, buffer and time-out that has a say in memory or latency. The defaults are meant to be right.",
     ),

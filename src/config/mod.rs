@@ -126,6 +126,7 @@ impl Config {
         let resolve = |path: &mut PathBuf| *path = folder.join(&path);
         resolve(&mut self.mapping);
         self.privacy.hash_key_file.iter_mut().for_each(resolve);
+        self.state.directory.iter_mut().for_each(resolve);
         match &mut self.source {
             SourceConfig::Postgres(postgres) => [
                 &mut postgres.password_file,

@@ -188,6 +188,11 @@ pub(super) const KEYS: &[Key] = keys! {
     "privacy.hash_key_file": Path, Optional,
         "File that holds the key, read at every start; a line end after it is ignored.";
 
+    "state.directory": Path, Optional,
+        "Folder for working copies of what rules remember, each in a folder named like its pipeline; made when the mapping remembers anything. Without it the service's state directory (`$STATE_DIRECTORY`, as systemd sets it), else `/var/lib/rowbridge`. It may be lost at any time: what is not there is read from the pipeline's state topic. It holds values of rows and is readable for its owner alone. docs/operations.md says how large it becomes.";
+    "state.cache_bytes": Size(MIB..=65_536 * MIB), Default("\"32MiB\""),
+        "What is kept in memory of the entries that were used last.";
+
     "limits.channel_bytes": Size(MIB..=4096 * MIB), Default("\"4MiB\""),
         "Source bytes read and not yet handed to the sink.";
     "limits.batch_bytes": Size(4 * KIB..=64 * MIB), Default("\"256KiB\""),

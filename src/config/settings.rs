@@ -21,6 +21,7 @@ pub struct Config {
     pub sink: SinkConfig,
     #[serde(default)]
     pub privacy: PrivacySettings,
+    pub state: StateSettings,
     pub limits: Limits,
     pub http: Http,
     pub log: Log,
@@ -33,6 +34,15 @@ pub struct PrivacySettings {
     pub hash_key_id: Option<String>,
     pub hash_key: Option<Secret>,
     pub hash_key_file: Option<PathBuf>,
+}
+
+/// `[state]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StateSettings {
+    pub directory: Option<PathBuf>,
+    #[serde(deserialize_with = "bytes")]
+    pub cache_bytes: usize,
 }
 
 /// The one source.

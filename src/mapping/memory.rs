@@ -4,14 +4,26 @@
 //! that is put is also an entry of the changelog, so that a memory can be made again from nothing else.
 
 use std::collections::HashMap;
+use std::fmt;
 
 use super::Stop;
 
 /// Takes entries: a key, and what is remembered under it from then on, if anything.
 pub type EachEntry<'a> = dyn FnMut(&[u8], Option<&[u8]>) + 'a;
 
-/// Bytes under keys.
-pub trait Memory: Send {
+/// How much a memory holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Size {
+    /// How many entries there are, about.
+    pub entries: usize,
+    /// Bytes of them in memory.
+    pub memory_bytes: u64,
+    /// Bytes of them on disk.
+    pub disk_bytes: u64,
+}
+
+/// Bytes under keys. Prints without them: they are made of rows.
+pub trait Memory: fmt::Debug + Send {
     /// Replaces `value` by what is kept under `key`; whether there is anything.
     ///
     /// # Errors
@@ -27,17 +39,22 @@ pub trait Memory: Send {
     /// The memory cannot be read.
     fn forget_all(&mut self, prefix: &[u8]) -> Result<(), Stop>;
 
-    /// How many entries there are.
-    fn entries(&self) -> usize;
+    /// How much there is.
+    fn size(&self) -> Size;
 
-    /// Hands over what was put since the last time, the last value of each key in the order of its last change.
-    fn drain(&mut self, each: &mut EachEntry<'_>);
+    /// Hands over what was put since the last time, the last value of each key.
+    ///
+    /// # Errors
+    /// The memory cannot be read, or something could not be put.
+    fn drain(&mut self, each: &mut EachEntry<'_>) -> Result<(), Stop>;
 }
 
-/// A memory that lives as long as its process: for cases and dry runs, and the working copy of small states.
+/// A memory that lives as long as its process: for cases, dry runs and programs that embed a pipeline.
 #[derive(Default)]
 pub struct InMemory {
     entries: HashMap<Box<[u8]>, Box<[u8]>>,
+    /// Of the entries' keys and values.
+    bytes: u64,
     /// Keys that were put since the last drain, in order; one may come twice.
     changed: Vec<Box<[u8]>>,
 }
@@ -45,16 +62,21 @@ pub struct InMemory {
 impl InMemory {
     /// Takes an entry of the changelog.
     pub fn restore(&mut self, key: &[u8], value: Option<&[u8]>) {
-        match value {
-            Some(value) => self.entries.insert(key.into(), value.into()),
+        let length = |key: &[u8], value: &[u8]| (key.len() + value.len()) as u64;
+        let before = match value {
+            Some(value) => {
+                self.bytes += length(key, value);
+                self.entries.insert(key.into(), value.into())
+            }
             None => self.entries.remove(key),
         };
+        self.bytes -= before.map_or(0, |before| length(key, &before));
     }
 }
 
-impl std::fmt::Debug for InMemory {
+impl fmt::Debug for InMemory {
     /// Without what is remembered: that is made of rows.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("InMemory")
             .field("entries", &self.entries.len())
             .finish_non_exhaustive()
@@ -85,11 +107,15 @@ impl Memory for InMemory {
         Ok(())
     }
 
-    fn entries(&self) -> usize {
-        self.entries.len()
+    fn size(&self) -> Size {
+        Size {
+            entries: self.entries.len(),
+            memory_bytes: self.bytes,
+            disk_bytes: 0,
+        }
     }
 
-    fn drain(&mut self, each: &mut EachEntry<'_>) {
+    fn drain(&mut self, each: &mut EachEntry<'_>) -> Result<(), Stop> {
         let mut told = std::collections::HashSet::new();
         let changed = std::mem::take(&mut self.changed);
         let mut last_changes: Vec<_> = changed
@@ -101,6 +127,7 @@ impl Memory for InMemory {
         for key in last_changes {
             each(&key, self.entries.get(&key).map(AsRef::as_ref));
         }
+        Ok(())
     }
 }
 
@@ -117,7 +144,10 @@ mod tests {
         memory.put(b"c", Some(b"2"));
         let mut drained = Vec::new();
         let mut drain = |memory: &mut InMemory| {
-            memory.drain(&mut |key, value| drained.push((key.to_vec(), value.map(<[u8]>::to_vec))));
+            let each = &mut |key: &[u8], value: Option<&[u8]>| {
+                drained.push((key.to_vec(), value.map(<[u8]>::to_vec)));
+            };
+            memory.drain(each).unwrap();
         };
         drain(&mut memory);
         drain(&mut memory);
@@ -138,6 +168,7 @@ mod tests {
         assert!(!memory.get(b"row a", &mut value).unwrap());
         assert!(!memory.get(b"row b", &mut value).unwrap());
         assert!(memory.get(b"event a", &mut value).unwrap());
-        assert_eq!(memory.entries(), 1);
+        let size = memory.size();
+        assert_eq!((size.entries, size.memory_bytes), (1, 8));
     }
 }

@@ -12,10 +12,12 @@ use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::meter::CommitMeter;
+use super::remembered::{Keeping, Remembered};
 use super::{Limits, backoff, planted};
 use crate::event::EncodedBatch;
-use crate::mapping::memory::InMemory;
+use crate::mapping::memory::Memory;
 use crate::sink::{Committed, LastCommit, Opened, Progress, Sink, SinkError};
+use crate::state;
 
 /// How a session begins, once the sink said what is published.
 #[derive(Debug)]
@@ -25,7 +27,26 @@ pub(super) struct Begin {
     /// The mapping that published last, if any did.
     pub(super) mapping_hash: Option<String>,
     /// What the rules remember.
-    pub(super) memory: InMemory,
+    pub(super) memory: Box<dyn Memory>,
+}
+
+/// Why the committer ended.
+#[derive(Debug)]
+pub(super) enum End {
+    Sink(SinkError),
+    State(state::Fault),
+}
+
+impl From<SinkError> for End {
+    fn from(error: SinkError) -> Self {
+        Self::Sink(error)
+    }
+}
+
+impl From<state::Fault> for End {
+    fn from(fault: state::Fault) -> Self {
+        Self::State(fault)
+    }
 }
 
 /// What the committer sits between.
@@ -34,6 +55,8 @@ pub(super) struct Channels {
     pub(super) emptied: SyncSender<EncodedBatch>,
     pub(super) begin: oneshot::Sender<Begin>,
     pub(super) acked: watch::Sender<Option<Position>>,
+    /// Where what the rules remember is kept, if they remember anything.
+    pub(super) place: Option<state::Place>,
 }
 
 /// Opens the sink (again and again while it cannot be reached), then commits until the mapper hangs up.
@@ -44,15 +67,22 @@ pub(super) fn run<S: Sink>(
     limits: &Limits,
     stop: &CancellationToken,
     meter: &mut CommitMeter,
-) -> Result<(), SinkError> {
+) -> Result<(), End> {
     let Some((mut sink, opened)) = open(make_sink, owned, limits, stop, meter)? else {
         return Ok(());
     };
-    let mut begin = decide(owned, opened)?;
-    if matches!(begin.progress, Progress::At { .. }) {
-        let memory = &mut begin.memory;
-        sink.remembered(&mut |key, value| memory.restore(key, value))?;
-    }
+    let (start, progress, mapping_hash) = decide(owned, opened)?;
+    let Some(Remembered { memory, keeping }) =
+        super::remembered::read(&mut sink, channels.place.as_ref(), &progress, stop)?
+    else {
+        return Ok(());
+    };
+    let begin = Begin {
+        start,
+        progress,
+        mapping_hash,
+        memory,
+    };
     if matches!(begin.start, Start::First { .. }) {
         // The intent is on record before slot and publication exist: a lost position is never taken for a
         // first start.
@@ -66,12 +96,14 @@ pub(super) fn run<S: Sink>(
         emptied,
         begin: begins,
         acked,
+        place: _,
     } = channels;
     if begins.send(begin).is_err() {
         return Ok(());
     }
     let mut group = Group {
         sink,
+        keeping,
         last_end: Instant::now(),
         limits,
         meter,
@@ -82,12 +114,15 @@ pub(super) fn run<S: Sink>(
     while let Ok(first) = encoded.recv() {
         group.commit(first)?;
     }
+    // The mapper's end may be the working copy's fault.
+    group.keeping.check()?;
     Ok(())
 }
 
 /// One sink and the pace of its commits.
 struct Group<'a, S> {
     sink: S,
+    keeping: Keeping,
     last_end: Instant,
     limits: &'a Limits,
     meter: &'a mut CommitMeter,
@@ -98,7 +133,7 @@ struct Group<'a, S> {
 
 impl<S: Sink> Group<'_, S> {
     /// Commits `first` and whatever else is ready, as one.
-    fn commit(&mut self, first: EncodedBatch) -> Result<(), SinkError> {
+    fn commit(&mut self, first: EncodedBatch) -> Result<(), End> {
         let pause = self
             .limits
             .commit_min_interval
@@ -112,6 +147,7 @@ impl<S: Sink> Group<'_, S> {
         let mut records = 0;
         while let Some(batch) = next {
             self.sink.write(&batch)?;
+            self.keeping.take(&batch)?;
             records += batch.records.len();
             self.meter.written(&batch);
             progress = batch.progress.clone().or(progress);
@@ -140,6 +176,7 @@ impl<S: Sink> Group<'_, S> {
         self.last_end = Instant::now();
         self.meter.committed(&progress);
         acknowledge(self.acked, &progress);
+        self.keeping.committed(self.sink.recorded_to())?;
         Ok(())
     }
 
@@ -226,24 +263,24 @@ pub(crate) fn wait_for_the_last<S: Sink>(
     Ok(())
 }
 
-/// From where to start, given what the source and the sink remember of the pipeline.
-fn decide(owned: &Ownership, opened: Opened) -> Result<Begin, SinkError> {
-    let first = |since: Option<Position>, mapping_hash| Begin {
-        start: Start::First {
+/// From where to start, given what the source and the sink remember of the pipeline, and the mapping that published
+/// last.
+fn decide(
+    owned: &Ownership,
+    opened: Opened,
+) -> Result<(Start, Progress, Option<String>), SinkError> {
+    let first = |since: Option<Position>, mapping_hash| {
+        let start = Start::First {
             since: since.clone(),
-        },
-        progress: Progress::Creating { since },
-        mapping_hash,
-        memory: InMemory::default(),
+        };
+        (start, Progress::Creating { since }, mapping_hash)
     };
-    let at = |position: &Position, recorded, progress, mapping_hash| Begin {
-        start: Start::Resume {
+    let at = |position: &Position, recorded, progress, mapping_hash| {
+        let start = Start::Resume {
             position: position.clone(),
             recorded,
-        },
-        progress,
-        mapping_hash,
-        memory: InMemory::default(),
+        };
+        (start, progress, mapping_hash)
     };
     match (opened, &owned.remembers) {
         (Opened::First | Opened::Unrecorded, Remembers::Nothing) => Ok(first(None, None)),

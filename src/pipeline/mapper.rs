@@ -57,7 +57,7 @@ pub(super) fn run(
             outlet.out.progress = Some(mapper.progress(&batch));
             meter.flush(batches.len() * batch.bytes.len());
             if mapper.remembers {
-                meter.remembered(mapper.evaluator.memory().entries());
+                meter.remembered(mapper.evaluator.memory().size());
             }
             batch.clear();
             // Nobody may be waiting for it: then its memory is freed.
@@ -318,7 +318,7 @@ impl Mapper {
                 sent = outlet.send(None);
             }
             outlet.out.push_entry(key, value);
-        });
+        })?;
         sent
     }
 

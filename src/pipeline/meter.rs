@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use super::committer::Begin;
 use crate::event::{EncodedBatch, TopicId};
 use crate::health::{Health, Peer, Phase};
+use crate::mapping::memory::Size;
 use crate::metrics::{CommitResult, Metrics, TableCounters};
 use crate::refusal::Refusal;
 use crate::sink::{Progress, SinkError};
@@ -159,8 +160,8 @@ impl MapperMeter {
     }
 
     /// How much the rules remember now.
-    pub(super) fn remembered(&self, entries: usize) {
-        self.metrics.state_entries(entries);
+    pub(super) fn remembered(&self, size: Size) {
+        self.metrics.state(size);
     }
 
     /// Hands over what was counted since the last call.

@@ -13,6 +13,7 @@ mod committer;
 mod mapper;
 mod meter;
 mod planted;
+mod remembered;
 mod replay;
 mod spool;
 #[cfg(test)]
@@ -22,16 +23,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rowbridge_api::{
-    Claim, HEARTBEAT, Ownership, Source, SourceError, SourceIo, SourceStatus, batch_channel,
+    Claim, HEARTBEAT, Identity, Ownership, Source, SourceError, SourceIo, SourceStatus,
+    batch_channel,
 };
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::health::Peer;
+use crate::mapping::memory::Memory;
 use crate::mapping::{Evaluator, Mapping, Stamp, Stop};
 use crate::refusal::Refusal;
 use crate::sink::{Sink, SinkError};
+use crate::state;
 #[cfg(all(feature = "postgres", feature = "mongodb", feature = "kafka"))]
 pub(crate) use committer::wait_for_the_last;
 pub use meter::Meters;
@@ -94,6 +98,8 @@ pub struct Plan<M> {
     pub limits: Limits,
     /// Makes a sink; called for every session, because a sink does not survive an error.
     pub make_sink: Arc<M>,
+    /// Where working copies of what rules remember are; without it they are in memory, read whole at each start.
+    pub state: Option<state::Settings>,
     pub meters: Meters,
     pub shutdown: CancellationToken,
 }
@@ -166,6 +172,10 @@ where
         emptied: recycle_encoded,
         begin,
         acked,
+        place: plan
+            .state
+            .as_ref()
+            .map(|settings| settings.of(&plan.pipeline)),
     };
     let committer = spawn_committer(plan, owned, channels, stop.clone());
 
@@ -183,16 +193,7 @@ where
     plan.meters.begun(&begin, plan.mapping.hash());
 
     let (out, batches, recycle) = batch_channel(plan.limits.channel_batches);
-    let stamp = Stamp {
-        pipeline: plan.pipeline.clone(),
-        identity,
-        max_record_bytes: plan.limits.max_record_bytes,
-    };
-    let memory = Box::new(begin.memory);
-    let evaluator = Evaluator::with_memory(Arc::clone(&plan.mapping), stamp, memory).spooling(
-        Box::<spool::FileSpool>::default(),
-        plan.limits.transaction_rows,
-    );
+    let evaluator = evaluator(plan, identity, begin.memory);
     let channels = mapper::Channels {
         batches,
         emptied_batches: recycle,
@@ -224,6 +225,19 @@ where
     sourced.map_err(Ended::from)
 }
 
+fn evaluator<M>(plan: &Plan<M>, identity: Identity, memory: Box<dyn Memory>) -> Evaluator {
+    let stamp = Stamp {
+        pipeline: plan.pipeline.clone(),
+        identity,
+        max_record_bytes: plan.limits.max_record_bytes,
+    };
+    let evaluator = Evaluator::with_memory(Arc::clone(&plan.mapping), stamp, memory);
+    evaluator.spooling(
+        Box::<spool::FileSpool>::default(),
+        plan.limits.transaction_rows,
+    )
+}
+
 /// Waits until this instance is the only reader; nothing if shutdown comes first.
 async fn own<D: Source, M>(source: &mut D, plan: &Plan<M>) -> Result<Option<Ownership>, Ended> {
     loop {
@@ -244,7 +258,7 @@ fn spawn_committer<S, M>(
     owned: Ownership,
     channels: committer::Channels,
     stop: CancellationToken,
-) -> JoinHandle<Result<(), SinkError>>
+) -> JoinHandle<Result<(), committer::End>>
 where
     S: Sink,
     M: Fn() -> Result<S, SinkError> + Send + Sync + 'static,
@@ -309,6 +323,21 @@ impl From<SinkError> for Ended {
             other => Self::Transient {
                 peer: Peer::Sink,
                 problem: other.to_string(),
+            },
+        }
+    }
+}
+
+impl From<committer::End> for Ended {
+    fn from(end: committer::End) -> Self {
+        match end {
+            committer::End::Sink(error) => error.into(),
+            committer::End::State(fault) => match fault.kind {
+                state::Kind::Lasting => Self::Refused(fault.into()),
+                state::Kind::Passing | state::Kind::Damaged => Self::Transient {
+                    peer: Peer::State,
+                    problem: fault.to_string(),
+                },
             },
         }
     }

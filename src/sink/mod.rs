@@ -13,7 +13,7 @@ use std::time::Duration;
 use rowbridge_api::{Identity, Position, State};
 
 use crate::event::EncodedBatch;
-use crate::mapping::memory::EachEntry;
+use crate::state::Changelog;
 
 /// Where a pipeline stands in its source.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,6 +112,9 @@ pub enum SinkError {
     },
 }
 
+/// Takes entries of a changelog: the offset, the key, and what is remembered under it from then on, if anything.
+pub type EachRecord<'a> = dyn FnMut(i64, &[u8], Option<&[u8]>) -> Result<(), SinkError> + 'a;
+
 /// Where events and positions go.
 ///
 /// Dropping a sink abandons what was written since the last commit. After any error only dropping it and
@@ -133,13 +136,34 @@ pub trait Sink {
     /// another source than `source`.
     fn open(&mut self, source: &Identity) -> Result<Opened, SinkError>;
 
-    /// Hands over what the pipeline's rules remembered at the last checkpoint, every entry in the order of its
-    /// changes. A sink that keeps no checkpoint has nothing to tell.
+    /// The changelog of what the pipeline's rules remember; nothing where they remember nothing, or where no checkpoint
+    /// is kept.
     ///
     /// # Errors
     /// See [`SinkError`].
-    fn remembered(&mut self, _each: &mut EachEntry<'_>) -> Result<(), SinkError> {
+    fn changelog(&mut self) -> Result<Option<Changelog>, SinkError> {
+        Ok(None)
+    }
+
+    /// How long the changelog shows at least that an entry was forgotten.
+    ///
+    /// # Errors
+    /// See [`SinkError`].
+    fn shows_forgotten(&mut self) -> Result<Duration, SinkError> {
+        Ok(Duration::ZERO)
+    }
+
+    /// Hands over the changelog's entries from offset `from` to its end, in the order of their changes.
+    ///
+    /// # Errors
+    /// See [`SinkError`], or what `each` says.
+    fn remembered(&mut self, _from: i64, _each: &mut EachRecord<'_>) -> Result<(), SinkError> {
         Ok(())
+    }
+
+    /// An offset of the changelog before which every entry is committed; none before the first one of this sink.
+    fn recorded_to(&self) -> Option<i64> {
+        None
     }
 
     /// Takes the batch's records into the current transaction. Returns as soon as they are queued; the

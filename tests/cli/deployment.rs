@@ -119,6 +119,11 @@ fn the_compose_file_runs_the_image_without_rights_and_with_its_secret_in_a_file(
     assert!(flag(daemon, "read_only"));
     assert_eq!(texts(daemon, "cap_drop"), ["ALL"]);
     assert_eq!(texts(daemon, "security_opt"), ["no-new-privileges:true"]);
+    let state = format!("{STATE}:{STATE_DIRECTORY}");
+    assert!(
+        texts(daemon, "volumes").contains(&state),
+        "the rest is read-only"
+    );
     let probe = texts(daemon, "healthcheck/test");
     assert_eq!(probe[..2], ["CMD", "/usr/local/bin/rowbridge"]);
     understood(&probe[2..]);
@@ -158,12 +163,19 @@ fn container(pod: &YamlOwned) -> &YamlOwned {
     container
 }
 
+/// The volume of the working copies, which are written to where they are without a configuration.
+const STATE: &str = "state";
+const STATE_DIRECTORY: &str = "/var/lib/rowbridge";
+
 /// The files that a container finds below its mounts of secrets.
 fn secret_files(pod: &YamlOwned, container: &YamlOwned, wanted: &[String]) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for mount in list(container, "volumeMounts") {
-        assert!(flag(mount, "readOnly"));
         let name = text(mount, "name");
+        if name == STATE {
+            continue;
+        }
+        assert!(flag(mount, "readOnly"));
         let mut volumes = list(pod, "volumes").iter();
         let volume = volumes.find(|volume| text(volume, "name") == name).unwrap();
         let Some(secret) = at(volume, "secret") else {
@@ -231,6 +243,14 @@ fn the_kubernetes_manifests_keep_the_daemon_small_and_give_it_time_to_end() {
         }
         let mut mounts = list(ours, "volumeMounts").iter();
         assert!(mounts.any(|mount| text(mount, "mountPath") == "/etc/rowbridge"));
+        let mut mounts = list(ours, "volumeMounts").iter();
+        let state = mounts.find(|mount| text(mount, "name") == STATE).unwrap();
+        assert_eq!(text(state, "mountPath"), STATE_DIRECTORY);
+        assert!(at(state, "readOnly").is_none());
+        let mut volumes = list(pod, "volumes").iter();
+        assert!(
+            volumes.any(|volume| text(volume, "name") == STATE && at(volume, "emptyDir").is_some())
+        );
     }
 }
 
@@ -292,6 +312,12 @@ fn the_unit_restarts_what_may_pass_and_not_what_was_refused() {
     let start = value("ExecStart").split_whitespace().map(str::to_owned);
     understood(&start.skip(1).collect::<Vec<_>>());
 
+    // The folder of the service is where its working copies are, and nobody else's.
+    assert_eq!(
+        format!("/var/lib/{}", value("StateDirectory")),
+        STATE_DIRECTORY
+    );
+    assert_eq!(value("StateDirectoryMode"), "0700");
     let credential = value("LoadCredential").split(':').next().unwrap();
     let (variable, file) = value("Environment").split_once('=').unwrap();
     assert_eq!(file, format!("%d/{credential}"));

@@ -181,6 +181,10 @@ fn the_image_runs_the_daemon_as_nobody_and_asks_it_without_a_shell() {
     let ids: Vec<u32> = user.split(':').map(|id| id.parse().unwrap()).collect();
     assert!(ids.len() == 2 && ids.iter().all(|id| *id > 0), "{user}");
     assert_eq!(one("WORKDIR"), "/etc/rowbridge");
+    // Where working copies are without a configuration that says so, and its user may write there.
+    assert_eq!(one("VOLUME"), "/var/lib/rowbridge");
+    let owner = format!("-o {} -g {} /var/lib/rowbridge", ids[0], ids[1]);
+    assert!(all(stage, "RUN").iter().any(|run| run.ends_with(&owner)));
 
     let binary = "/usr/local/bin/rowbridge";
     assert!(all(stage, "COPY").iter().any(|copy| copy.ends_with(binary)));

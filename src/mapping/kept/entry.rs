@@ -1,9 +1,11 @@
 //! The bytes of kept entries: keys, rows and shapes.
 
+use std::io::Write as _;
 use std::sync::Arc;
 
 use rowbridge_api::{Cell, CellRange, Column, Kind, Row, Shape, ShapeId, Type};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::mapping::bind::Bound;
@@ -20,6 +22,11 @@ pub(super) const SHAPE: &str = "shape";
 pub(super) const NOW: &str = "now";
 /// The last event of a type of one entity.
 pub(super) const EVENT: &str = "event";
+
+/// A longer key is cut, and says by a digest what is missing: stores take no more than 65,535 bytes.
+const LONGEST_KEY_BYTES: usize = 32 << 10;
+/// What is left of it: more than what it is and whose, by which keys are found together.
+const CUT_KEY_BYTES: usize = 2 << 10;
 
 /// A length that says: null.
 const NULL: u32 = u32::MAX;
@@ -48,6 +55,16 @@ impl Key {
             }
         }
         self.0.push(0);
+        if self.0.len() > LONGEST_KEY_BYTES {
+            let digest = Sha256::digest(&self.0);
+            self.0.truncate(CUT_KEY_BYTES);
+            // As no part is written, so that no other key is the same.
+            self.0.push(1);
+            for byte in digest {
+                let _ = write!(self.0, "{byte:02x}");
+            }
+            self.0.push(0);
+        }
         self
     }
 

@@ -40,6 +40,8 @@ struct World {
     faults: Faults,
     story: Story,
     mapping: Arc<Mapping>,
+    /// Where its working copies are; else what is remembered is in memory.
+    folder: Option<tempfile::TempDir>,
 }
 
 /// What the mapping of a story has to know of the past.
@@ -80,6 +82,7 @@ impl World {
             faults,
             story,
             mapping: Arc::new(ledger(story)),
+            folder: None,
         }
     }
 
@@ -213,6 +216,11 @@ impl World {
             mapping: Arc::clone(&self.mapping),
             limits,
             make_sink: Arc::new(move || Ok(kafka.sink(&faults))),
+            state: self.folder.as_ref().map(|folder| crate::state::Settings {
+                directory: folder.path().to_owned(),
+                // Less than a transaction of the story puts.
+                cache_bytes: 600,
+            }),
             meters: Meters::new(metrics, health),
             shutdown,
         }
@@ -409,6 +417,41 @@ fn an_open_outcome_followed_by_a_crash() {
             (step, Fault::OutcomeOpenThoughDone),
             (step + 1, Fault::Crash),
         ]
+    });
+}
+
+/// As the stories above, with a working copy on disk that some processes lose.
+#[test]
+fn a_working_copy_is_as_good_as_the_changelog_whatever_breaks() {
+    block_on(async {
+        // Files take their time: each fault at another third of the steps.
+        for (first, fault) in [
+            (1, Fault::Error),
+            (2, Fault::Crash),
+            (3, Fault::OutcomeOpen),
+            (1, Fault::OutcomeOpenThoughDone),
+        ] {
+            for step in (first..MOST_STEPS).step_by(3) {
+                let faults = Faults::at(&[(step, fault), (step + 9, Fault::Crash)]).with_coin(step);
+                let folder = tempfile::tempdir().unwrap();
+                let lost = folder.path().join("ledger");
+                let world = World {
+                    folder: Some(folder),
+                    ..World::of(Story::Remembering, faults.clone())
+                };
+                let mut written = None;
+                while !matches!(world.process(&mut written).await, Ended::Done) {
+                    if step % 2 == 0 {
+                        let _ = std::fs::remove_dir_all(&lost);
+                    }
+                }
+                world.verify();
+                if faults.fired().is_empty() {
+                    assert!(step > 10, "the story has more than {step} steps");
+                    break;
+                }
+            }
+        }
     });
 }
 

@@ -2,14 +2,15 @@
 //! outcome is open until the next producer settles it.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use rowbridge_api::Identity;
 use rowbridge_api::testkit::fake::FakeDatabase;
 
 use super::faults::{Fault, Faults};
 use crate::event::{EVENT_HEADERS, EncodedBatch, TopicId};
-use crate::mapping::memory::EachEntry;
-use crate::sink::{Checkpoint, Opened, Progress, Sink, SinkError};
+use crate::sink::{Checkpoint, EachRecord, Opened, Progress, Sink, SinkError};
+use crate::state::Changelog;
 
 /// One committed event, reduced to what the tests compare.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +28,8 @@ struct Log {
     events: Vec<Event>,
     /// What the rules remember: entries since the existing rows were last begun to be read.
     state: Vec<Entry>,
+    /// How often that was.
+    beginnings: u64,
     checkpoint: Option<Checkpoint>,
     /// A transaction whose EndTxn is on its way and whose producer stopped waiting.
     on_its_way: Option<(Written, Checkpoint)>,
@@ -114,6 +117,7 @@ impl Sink for ModelSink {
         let progress = log.checkpoint.as_ref().map(|last| &last.progress);
         if !matches!(progress, Some(Progress::At { .. })) {
             log.state.clear();
+            log.beginnings += 1;
         }
         self.epoch = log.epoch;
         self.source = Some(source.clone());
@@ -131,12 +135,35 @@ impl Sink for ModelSink {
         Ok(())
     }
 
-    fn remembered(&mut self, each: &mut EachEntry<'_>) -> Result<(), SinkError> {
+    fn changelog(&mut self) -> Result<Option<Changelog>, SinkError> {
+        self.fail("changelog")?;
+        let log = self.kafka.log.lock().unwrap();
+        Ok(Some(Changelog {
+            beginning: format!("model/{}", log.beginnings),
+            since: 0,
+            first: 0,
+            end: offset(log.state.len()),
+        }))
+    }
+
+    fn shows_forgotten(&mut self) -> Result<Duration, SinkError> {
+        Ok(Duration::from_secs(60))
+    }
+
+    fn remembered(&mut self, from: i64, each: &mut EachRecord<'_>) -> Result<(), SinkError> {
         self.fail("remembered")?;
-        for (key, value) in &self.kafka.log.lock().unwrap().state {
-            each(key, value.as_deref());
+        let state = self.kafka.log.lock().unwrap().state.clone();
+        for (at, (key, value)) in state.iter().enumerate() {
+            if offset(at) >= from {
+                each(offset(at), key, value.as_deref())?;
+            }
         }
         Ok(())
+    }
+
+    fn recorded_to(&self) -> Option<i64> {
+        // One less than it could say, as the real one.
+        Some((offset(self.kafka.log.lock().unwrap().state.len()) - 1).max(0))
     }
 
     fn commit(&mut self, progress: &Progress) -> Result<(), SinkError> {
@@ -185,6 +212,10 @@ impl ModelSink {
             .step(step)
             .map_err(|problem| SinkError::Transient { problem })
     }
+}
+
+fn offset(entries: usize) -> i64 {
+    i64::try_from(entries).unwrap()
 }
 
 fn entry(batch: &EncodedBatch, record: &crate::event::Record) -> Entry {

@@ -44,9 +44,11 @@ use self::producer::Names;
 use self::properties::Properties;
 use self::turns::Turns;
 use crate::event::EncodedBatch;
-use crate::mapping::memory::EachEntry;
 use crate::mapping::{Kept, Mapping, Topic};
-use crate::sink::{Checkpoint, Committed, LastCommit, Opened, Progress, Sink, SinkError};
+use crate::sink::{
+    Checkpoint, Committed, EachRecord, LastCommit, Opened, Progress, Sink, SinkError,
+};
+use crate::state::Changelog;
 
 /// Longest record by default, in bytes; brokers take one of this size unless told otherwise.
 const MAX_RECORD_BYTES: usize = 1 << 20;
@@ -309,12 +311,23 @@ impl Sink for KafkaSink {
         })
     }
 
-    fn remembered(&mut self, each: &mut EachEntry<'_>) -> Result<(), SinkError> {
+    fn changelog(&mut self) -> Result<Option<Changelog>, SinkError> {
         let life = self.life.as_ref().ok_or_else(not_open)?;
-        match &life.state {
-            Some(state) => state::read(&self.config, state, each),
-            None => Ok(()),
-        }
+        let changelog =
+            |state: &StateRecord| state::changelog(&self.config, &life.kafka_cluster, state);
+        life.state.as_ref().map(changelog).transpose()
+    }
+
+    fn shows_forgotten(&mut self) -> Result<Duration, SinkError> {
+        state::shows_forgotten(&self.config)
+    }
+
+    fn remembered(&mut self, from: i64, each: &mut EachRecord<'_>) -> Result<(), SinkError> {
+        state::read(&self.config, from, each)
+    }
+
+    fn recorded_to(&self) -> Option<i64> {
+        self.life.as_ref()?.transactions.state_reached()
     }
 
     fn write(&mut self, batch: &EncodedBatch) -> Result<(), SinkError> {

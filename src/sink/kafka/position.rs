@@ -17,8 +17,7 @@ use super::alarms::Alarms;
 use super::verdict::{self, Right};
 use super::{KafkaConfig, admission, properties};
 use crate::mapping::Kept;
-use crate::mapping::memory::EachEntry;
-use crate::sink::{Checkpoint, Cursor, Progress, SinkError};
+use crate::sink::{Checkpoint, Cursor, EachRecord, Progress, SinkError};
 
 /// The record's key.
 pub(super) const KEY: &[u8] = b"position";
@@ -63,6 +62,9 @@ pub struct PositionRecord {
 /// Where the state topic holds what rules remember at a position.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct StateRecord {
+    /// Names this beginning: no other has the same, also where the topic was made anew.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(super) id: String,
     /// The first offset that counts: what is before belongs to an earlier beginning.
     pub(super) since: i64,
     /// The columns that are there of every row of these tables.
@@ -295,20 +297,21 @@ impl<'a> Reader<'a> {
     /// The value of the last record with the position's key from offset `start` to the end.
     fn last_value(&self, topic: &str, start: i64) -> Result<Option<Vec<u8>>, SinkError> {
         let mut last = None;
-        self.each(topic, start, &mut |key, value| {
+        self.each(topic, start, &mut |_, key, value| {
             if key == KEY {
                 last = value.map(<[u8]>::to_vec);
             }
+            Ok(())
         })?;
         Ok(last)
     }
 
-    /// Key and value of every committed record with a key of a topic of one partition, from offset `start` to the end.
+    /// Every committed record with a key of a topic of one partition, from offset `start` to the end.
     pub(super) fn each(
         &self,
         topic: &str,
         start: i64,
-        each: &mut EachEntry<'_>,
+        each: &mut EachRecord<'_>,
     ) -> Result<(), SinkError> {
         let what = format!("reading topic {topic}");
         let mut assignment = TopicPartitionList::new();
@@ -323,7 +326,7 @@ impl<'a> Reader<'a> {
                 None => {}
                 Some(Ok(record)) => {
                     if let Some(key) = record.key() {
-                        each(key, record.payload());
+                        each(record.offset(), key, record.payload())?;
                     }
                     // As long as records come, it gets there.
                     deadline = Instant::now() + limit;

@@ -160,6 +160,11 @@ impl Transactions {
         }
     }
 
+    /// Where the last entries begin that the state topic took of this producer.
+    pub(super) fn state_reached(&self) -> Option<i64> {
+        self.producer.reached(self.names.state?, 0)
+    }
+
     fn failed(&mut self, error: &Error) -> SinkError {
         // Only a broker that answered will answer again.
         if !matches!(error, Error::Refused { .. }) {

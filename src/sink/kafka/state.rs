@@ -3,13 +3,17 @@
 //! Its one partition holds every entry in the order of its changes, so reading it from where it began to the end gives
 //! what was remembered at the last commit, and nothing of what was not committed.
 
+use std::time::Duration;
+
 use rowbridge_api::State;
+use uuid::Uuid;
 
 use super::KafkaConfig;
 use super::position::{Reader, Recorded, StateRecord};
+use super::topics::Admin;
 use crate::mapping::Kept;
-use crate::mapping::memory::EachEntry;
-use crate::sink::{Progress, SinkError};
+use crate::sink::{EachRecord, Progress, SinkError};
+use crate::state::Changelog;
 
 /// Where the state of this life is recorded: where the last one was, or from the end of the topic on where the
 /// existing rows are yet to be read.
@@ -32,11 +36,18 @@ pub(super) fn of(
             return Err(needs_state(&missing));
         }
     }
-    let since = match known {
-        Some(state) => state.since,
-        None => reader.watermarks(&reader.config().state_topic())?.1,
+    let (id, since) = match known {
+        Some(state) => (state.id.clone(), state.since),
+        None => {
+            let (_, end) = reader.watermarks(&reader.config().state_topic())?;
+            (String::new(), end)
+        }
     };
     Ok(StateRecord {
+        id: match id.is_empty() {
+            true => Uuid::new_v4().to_string(),
+            false => id,
+        },
         since,
         kept: wanted.clone(),
     })
@@ -71,22 +82,62 @@ fn needs_state(missing: &[String]) -> SinkError {
     }
 }
 
-/// Hands over every entry.
+/// How Kafka is told how long it keeps what says that a key is gone.
+const SHOWS_FORGOTTEN: &str = "delete.retention.ms";
+
+/// The changelog as it is now. Its name has all that could make another one of it: the cluster, because a copy has other
+/// offsets, and the beginning.
+pub(super) fn changelog(
+    config: &KafkaConfig,
+    cluster: &str,
+    state: &StateRecord,
+) -> Result<Changelog, SinkError> {
+    let topic = config.state_topic();
+    let (first, end) = Reader::connect(config)?.watermarks(&topic)?;
+    let StateRecord { id, since, .. } = state;
+    if *since > end {
+        return Err(SinkError::Refused {
+            state: State::StateStale,
+            problem: format!(
+                "what the rules remember is in {topic} from offset {since} on, and the topic ends at {end}"
+            ),
+            hint: "was the topic deleted? `rowbridge position set --snapshot` reads the tables again and makes the state \
+                   anew"
+                .to_owned(),
+        });
+    }
+    Ok(Changelog {
+        beginning: format!("{cluster}/{topic}/{id}/{since}"),
+        since: *since,
+        first,
+        end,
+    })
+}
+
+/// How long the topic shows at least that a key is gone.
+pub(super) fn shows_forgotten(config: &KafkaConfig) -> Result<Duration, SinkError> {
+    let settings = Admin::connect(config)?.settings(&config.state_topic());
+    let retention = match settings {
+        Ok(settings) => settings.get(SHOWS_FORGOTTEN).and_then(|ms| ms.parse().ok()),
+        Err(SinkError::Refused { problem, .. }) => {
+            tracing::warn!(
+                problem,
+                "{SHOWS_FORGOTTEN} is not known, so that the state is read whole"
+            );
+            None
+        }
+        Err(error) => return Err(error),
+    };
+    Ok(retention.map_or(Duration::ZERO, Duration::from_millis))
+}
+
+/// Hands over every entry from offset `from` on.
 pub(super) fn read(
     config: &KafkaConfig,
-    state: &StateRecord,
-    each: &mut EachEntry<'_>,
+    from: i64,
+    each: &mut EachRecord<'_>,
 ) -> Result<(), SinkError> {
-    let reader = Reader::connect(config)?;
-    let topic = config.state_topic();
-    let (low, _) = reader.watermarks(&topic)?;
-    let mut entries = 0_u64;
-    reader.each(&topic, state.since.max(low), &mut |key, value| {
-        entries += 1;
-        each(key, value);
-    })?;
-    tracing::info!(entries, "read what the rules remember");
-    Ok(())
+    Reader::connect(config)?.each(&config.state_topic(), from, each)
 }
 
 #[cfg(test)]

@@ -43,6 +43,12 @@ impl Turns {
         self.current.write(batch, now)
     }
 
+    /// An offset of the state topic before which all is committed that was written; none before the first commit with
+    /// an entry.
+    pub(super) fn state_reached(&self) -> Option<i64> {
+        self.current.state_reached().max(self.other.state_reached())
+    }
+
     /// Makes what was written, and the position record, visible at once. After an error no more can be
     /// published: another life has to fence both ids.
     pub(super) fn commit(
