@@ -13,16 +13,16 @@ use crate::report::{Report, median, round};
 use crate::source::Source;
 use crate::tally::{self, Tally, Watch};
 
-const REPEATS: usize = 3;
+pub(crate) const REPEATS: usize = 3;
 const DEADLINE: Duration = Duration::from_secs(600);
 /// The broker writes the markers of a transaction, which let readers see it, after it has answered the commit.
 const SETTLES_WITHIN: Duration = Duration::from_secs(2);
 
 /// One drain by Rowbridge.
-struct Drained {
-    tally: Tally,
-    cpu_s: f64,
-    rss_mib: f64,
+pub(crate) struct Drained {
+    pub(crate) tally: Tally,
+    pub(crate) cpu_s: f64,
+    pub(crate) rss_mib: f64,
 }
 
 pub(crate) async fn run(servers: &Servers, backlog: &Backlog<'_>) -> Result<Report> {
@@ -77,7 +77,7 @@ async fn started_once(servers: &Servers, number: usize) -> Result<Pipeline> {
 }
 
 /// Starts Rowbridge and waits until its events cover the backlog; then counts them.
-async fn drain(
+pub(crate) async fn drain(
     servers: &Servers,
     pipeline: &Pipeline,
     backlog: &Backlog<'_>,
@@ -123,7 +123,7 @@ async fn drain(
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
-fn report(backlog: &Backlog<'_>, floors: &[Duration], drains: &[Drained]) -> Report {
+pub(crate) fn report(backlog: &Backlog<'_>, floors: &[Duration], drains: &[Drained]) -> Report {
     let rows = backlog.rows as f64;
     let events = drains
         .iter()

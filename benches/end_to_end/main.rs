@@ -1,6 +1,6 @@
 //! Rowbridge end to end beside the floor: one command, one run, one machine.
 //!
-//! `cargo bench --bench end_to_end -- [--json] [--scale PERCENT] [--mongodb] [WORKLOAD..]`
+//! `cargo bench --bench end_to_end -- [--json] [--scale PERCENT] [--mongodb] [--state] [WORKLOAD..]`
 //!
 //! A drain alternates `pg_recvlogical` to /dev/null (the floor: the same publication, plugin and protocol
 //! version) with Rowbridge draining the same backlog through `benches/airline` into Kafka with
@@ -12,6 +12,11 @@
 //!
 //! `--mongodb` does the same with documents of MongoDB beside a bare loop of its driver, which reads the same raw events
 //! from a change stream with the same options.
+//!
+//! `--state` is about what rules remember: `drain_state` drains through rules that look rows up, with a lifecycle and an
+//! event of several rows, beside the drain without state (its floor); `restore_1m` and `restore_5m` read as many rows back
+//! from the topic into an empty folder, and then look them up at random; `replay` and `replay_state` map a capture
+//! without servers.
 
 #![expect(clippy::print_stderr, reason = "progress is told beside the results")]
 
@@ -21,9 +26,12 @@ mod drain;
 mod latency;
 mod measure;
 mod pipeline;
+mod replay;
 mod report;
 mod reservations;
+mod restore;
 mod source;
+mod stateful;
 mod tally;
 
 use anyhow::{Context, Result, bail};
@@ -31,6 +39,7 @@ use rowbridge_testbed::Kafka;
 
 use backlog::{Backlog, FARE_SEAT_AND_CLASS, SEAT};
 use documents::Documents;
+use replay::Rules;
 use report::Report;
 use reservations::Reservations;
 use source::Source;
@@ -51,6 +60,15 @@ const WORKLOADS: [&str; 6] = [
 ];
 /// Those that `--mongodb` stands for.
 const OF_MONGODB: [&str; 2] = ["mongo_drain", "mongo_latency_1000"];
+
+/// Those that `--state` stands for.
+const OF_STATE: [&str; 5] = [
+    "replay",
+    "replay_state",
+    "drain_state",
+    "restore_1m",
+    "restore_5m",
+];
 
 struct Arguments {
     json: bool,
@@ -91,12 +109,18 @@ fn arguments() -> Result<Arguments> {
                     .context("--scale wants a percentage")?
                     .parse()?;
             }
+            "--state" => parsed.workloads.extend(OF_STATE.map(str::to_owned)),
             "--mongodb" => parsed.workloads.extend(OF_MONGODB.map(str::to_owned)),
-            name if WORKLOADS.contains(&name) || OF_MONGODB.contains(&name) => {
+            name if [&WORKLOADS[..], &OF_MONGODB, &OF_STATE]
+                .concat()
+                .contains(&name) =>
+            {
                 parsed.workloads.push(name.to_owned());
             }
             other => {
-                bail!("unknown argument {other}; workloads are {WORKLOADS:?} and {OF_MONGODB:?}")
+                bail!(
+                    "unknown argument {other}; workloads are {WORKLOADS:?}, {OF_MONGODB:?} and {OF_STATE:?}"
+                )
             }
         }
     }
@@ -108,6 +132,16 @@ fn arguments() -> Result<Arguments> {
 
 async fn run(arguments: &Arguments) -> Result<()> {
     for workload in &arguments.workloads {
+        let rules = match workload.as_str() {
+            "replay" => Some(Rules::Plain),
+            "replay_state" => Some(Rules::Full),
+            _ => None,
+        };
+        if let Some(rules) = rules {
+            let report = replay::run(workload, rules, arguments.scale)?;
+            show(&report, arguments.json);
+            continue;
+        }
         // Fresh servers for each, so that none inherits another's WAL, cache or topics.
         let servers = start(workload).await?;
         let backlog = |rows, rows_per_transaction, update| Backlog {
@@ -125,6 +159,11 @@ async fn run(arguments: &Arguments) -> Result<()> {
                 let backlog = backlog(rows(1_000_000), 10_000, FARE_SEAT_AND_CLASS);
                 drain::run(&servers, &backlog).await?
             }
+            "drain_state" => {
+                stateful::run(&servers, &backlog(rows(1_000_000), 10_000, SEAT)).await?
+            }
+            "restore_1m" => restore::run(&servers, workload, rows(1_000_000)).await?,
+            "restore_5m" => restore::run(&servers, workload, rows(5_000_000)).await?,
             "mongo_drain" => drain::run(&servers, &backlog(rows(200_000), 1, SEAT)).await?,
             "mongo_latency_1000" => latency::run(&servers, workload, 1_000, rows(30_000)).await?,
             "latency_1000" => latency::run(&servers, workload, 1_000, rows(30_000)).await?,

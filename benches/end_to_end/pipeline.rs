@@ -33,14 +33,21 @@ pub(crate) struct Pipeline {
 
 impl Pipeline {
     pub(crate) fn new(servers: &Servers, name: &str) -> Result<Self> {
+        Self::with_pack(servers, name, &servers.source.pack()?)
+    }
+
+    /// One with rules of its own.
+    pub(crate) fn with_pack(servers: &Servers, name: &str, pack: &Pack) -> Result<Self> {
         let dir = TempDir::new()?;
-        let pack = servers.source.pack()?;
-        for (file, text) in [("mapping.toml", pack.mapping), ("schema.toml", pack.schema)] {
+        for (file, text) in [
+            ("mapping.toml", &pack.mapping),
+            ("schema.toml", &pack.schema),
+        ] {
             let text = text.replace("\"travel.", &format!("\"{name}."));
             fs::write(dir.path().join(file), text)?;
         }
         let config = format!(
-            "pipeline = \"{name}\"\nmapping = \".\"\n{}[sink.kafka]\nbrokers = \"{}\"\n",
+            "pipeline = \"{name}\"\nmapping = \".\"\n{}[sink.kafka]\nbrokers = \"{}\"\n[state]\ndirectory = \"state\"\n",
             pack.source,
             servers.kafka.brokers()
         );
@@ -49,6 +56,11 @@ impl Pipeline {
             name: name.to_owned(),
             dir,
         })
+    }
+
+    /// Where its working copy is.
+    pub(crate) fn state_directory(&self) -> std::path::PathBuf {
+        self.dir.path().join("state")
     }
 
     /// The topic that seat changes go to.

@@ -23,6 +23,11 @@ pub(crate) struct Report {
     pub(crate) floor_p99_ms: Option<f64>,
     /// From the start of a process that goes on to its streaming.
     pub(crate) start_ms: Option<f64>,
+    pub(crate) state_rows: Option<u64>,
+    /// From the start of the process until it is ready: with an empty folder, and with the one it left.
+    pub(crate) restore_s: Option<f64>,
+    pub(crate) restart_s: Option<f64>,
+    pub(crate) state_disk_mib: Option<f64>,
     pub(crate) lost: u64,
     pub(crate) duplicates: u64,
 }
