@@ -167,14 +167,30 @@ impl<'a> Context<'a> {
                 inner: Inner::Whole,
                 ..
             }) => Some(self.bound.column(*slot)?.0),
+            Place::Other(
+                number,
+                CellPath {
+                    slot,
+                    inner: Inner::Whole,
+                    ..
+                },
+            ) => Some(self.others?.get(*number)?.bound.column(*slot)?.0),
             _ => None,
         }
     }
 
     /// Whether there is another row under this number.
-    pub(super) fn has_other(&self, number: u16) -> bool {
-        self.others
-            .is_some_and(|others| others.get(number).is_some())
+    ///
+    /// # Errors
+    /// It should be there and is not, or nobody knows which one it is.
+    pub(super) fn other_exists(&self, number: u16) -> Result<bool, Fault> {
+        let Some(others) = self.others else {
+            return Ok(false);
+        };
+        match others.fault(number) {
+            Some(fault) => Err(fault.clone()),
+            None => Ok(others.get(number).is_some()),
+        }
     }
 
     fn fact(&self, fact: Fact) -> Found<'a> {

@@ -116,11 +116,12 @@ impl Evaluator {
         } = &mut self.rules;
         let new = bind::bind(mapping, stamp, shape, at)?;
         if let Some(number) = new.table {
-            self.work.keeper.bind(kept::Place {
+            let place = kept::Place {
                 number,
                 table: &mapping.tables[number],
                 bound: &new,
-            })?;
+            };
+            self.work.keeper.bind(place, at)?;
         }
         match bound.binary_search_by_key(&shape.id.0, |(id, _)| *id) {
             Ok(index) => bound[index].1 = Arc::new(new),
@@ -232,7 +233,7 @@ impl Evaluator {
         self.gathered.close()?;
         let joins = match self.joins.take() {
             Some(joins) => joins,
-            None => Joins::of(&self.rules, &mut self.gathered)?,
+            None => Joins::of(&self.rules, &mut self.gathered, &mut self.work)?,
         };
         let joins = self.joins.insert(joins);
         while let Some(number) = self.gathered.next() {

@@ -59,7 +59,7 @@ impl Evaluator {
     pub fn explain_gathered(&mut self) -> Result<Vec<(Change, Vec<RuleOutcome>)>, Stop> {
         let (known, work, gathered) = self.parts();
         gathered.close()?;
-        let joins = Joins::of(known, gathered)?;
+        let joins = Joins::of(known, gathered, work)?;
         let mut explained = Vec::with_capacity(gathered.len());
         for at in 0..gathered.len() {
             let row = gathered.row(at)?;

@@ -10,6 +10,7 @@ use super::gathered::Gathered;
 use super::kept::canonical;
 use super::rule::{Joining, Part, RowImage};
 use super::rules::{Rules, bad_record, context};
+use super::work::Work;
 
 /// The events of several rows of the transaction at hand, and what kept rows from being part of one.
 #[derive(Debug, Default)]
@@ -26,7 +27,7 @@ pub(super) struct Joins {
 #[derive(Debug)]
 pub(super) struct JoinedEvent {
     /// The last of its required parts: the number of the change.
-    at: usize,
+    pub(super) at: usize,
     /// The rule's number.
     pub(super) rule: u16,
     /// The change of each part, if it is there.
@@ -45,14 +46,22 @@ impl Joins {
     ///
     /// # Errors
     /// A row whose part cannot be decided, under `on_error = "stop"`; a change that does not fit its shape.
-    pub(super) fn of(rules: &Rules, gathered: &mut Gathered) -> Result<Self, Stop> {
+    pub(super) fn of(
+        rules: &Rules,
+        gathered: &mut Gathered,
+        work: &mut Work,
+    ) -> Result<Self, Stop> {
         let mut joins = Self {
             consumed: vec![false; gathered.len()],
             ..Self::default()
         };
         for (number, rule) in (0_u16..).zip(&rules.mapping().rules) {
             if let Some(joining) = &rule.joining {
+                let first = joins.events.len();
                 joins.rule(rules, gathered, number, joining)?;
+                if joining.consume {
+                    joins.consume(first, rules, gathered, work)?;
+                }
             }
         }
         joins.events.sort_by_key(|event| (event.at, event.rule));
@@ -85,6 +94,25 @@ impl Joins {
         }
         for group in groups {
             self.group(number, joining, &group);
+        }
+        Ok(())
+    }
+
+    /// Takes the rows of events, from one on, from the rules of their own; but not where the event's condition says
+    /// that there is none: a change is not lost by finding a partner.
+    fn consume(
+        &mut self,
+        first: usize,
+        rules: &Rules,
+        gathered: &mut Gathered,
+        work: &mut Work,
+    ) -> Result<(), Stop> {
+        for event in &self.events[first..] {
+            if rules.is_wanted(gathered, event, work)? {
+                for row in event.parts.iter().flatten() {
+                    self.consumed[*row] = true;
+                }
+            }
         }
         Ok(())
     }
@@ -169,11 +197,6 @@ impl Joins {
                     false => rows.first().copied(),
                 })
                 .collect();
-            if joining.consume {
-                for row in parts.iter().flatten() {
-                    self.consumed[*row] = true;
-                }
-            }
             let at = required().map(|rows| rows[event]).max().unwrap_or(0);
             self.events.push(JoinedEvent {
                 at,

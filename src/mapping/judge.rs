@@ -127,7 +127,7 @@ impl<'a> Context<'a> {
     fn exists(&self, place: &Place) -> Result<bool, Fault> {
         match place {
             Place::Image(side) => Ok(self.image(*side).is_some()),
-            Place::OtherRow(other) => Ok(self.has_other(*other)),
+            Place::OtherRow(other) => self.other_exists(*other),
             Place::Fact(_) => Ok(true),
             Place::Shielded(shielded) => self.exists(&Place::Cell(shielded.cell.clone())),
             Place::Item(item) => match (self.item(&item.inner)?, &item.inner) {
@@ -138,7 +138,7 @@ impl<'a> Context<'a> {
             },
             Place::Cell(path) | Place::Other(_, path) => match path.inner {
                 Inner::Whole => Ok(match place {
-                    Place::Other(other, _) => self.has_other(*other),
+                    Place::Other(other, _) => self.other_exists(*other)?,
                     _ => self.image(path.side).is_some(),
                 }),
                 Inner::Steps(_) => Ok(!matches!(self.read(place)?, Found::Nothing)),

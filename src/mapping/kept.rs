@@ -3,14 +3,20 @@
 //! Everything is an entry of a [`Memory`], under a key that begins with what it is:
 //!
 //! - `row`: a row by its key: the hash of its shape, then the columns that rules read
-//! - `index`: by the columns of an index, the key of the row
+//! - `index`: by the columns of an index, the key of the row: of several while a transaction has them pass through one
+//!   value
 //! - `shape`: by table and hash, the names and types of the columns of such rows
 //! - `event`: by the key of an entity and a type of event, the id of its last one
 //!
 //! A row is kept in its source's text form. A column whose type has changed since is not read any more: what the
 //! source now prints for it, nobody knows.
 
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod altered;
+mod description;
 mod entry;
+mod stale;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 pub(super) mod tests;
@@ -18,11 +24,13 @@ pub(super) mod tests;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use rowbridge_api::{Batch, Cell, Change, Image, Op, Row, State};
+use rowbridge_api::{Batch, Cell, Change, Image, Op, Position, Row};
 use uuid::Uuid;
 
+use self::description::Description;
 use self::entry::Key;
 pub(super) use self::entry::{KeptShape, canonical};
+use self::stale::{damaged, lost, no_key};
 use super::Stop;
 use super::bind::Bound;
 use super::memory::Memory;
@@ -34,7 +42,8 @@ pub(super) struct Keeper {
     memory: Box<dyn Memory>,
     /// How kept rows are read, by table and hash of their shape.
     shapes: HashMap<(usize, u64), Arc<Bound>>,
-    /// What the transaction at hand deleted: still found by its lookups, as it was.
+    /// The rows that the transaction at hand deleted, under their keys and under their indexes: still found by its
+    /// lookups, as they were.
     deleted: HashMap<Vec<u8>, Vec<u8>>,
     /// The key of the row at hand.
     key: Key,
@@ -90,15 +99,25 @@ impl Keeper {
         self.deleted.clear();
     }
 
-    /// A shape arrived: from now on rows are kept in it, and what earlier rows hold of columns that have another
-    /// type in it is unavailable.
+    /// A shape arrived: from now on rows are kept in it, and what earlier rows hold of columns that it makes doubtful
+    /// is unavailable.
     ///
     /// # Errors
-    /// The memory cannot be read.
-    pub(super) fn bind(&mut self, place: Place<'_>) -> Result<(), Stop> {
+    /// Earlier rows cannot be found any more, or the memory cannot be read.
+    pub(super) fn bind(&mut self, place: Place<'_>, at: &Position) -> Result<(), Stop> {
         let Some(kept) = &place.bound.kept else {
             return Ok(());
         };
+        self.key
+            .begin(entry::SHAPE, place.table)
+            .part(entry::NOW.as_bytes());
+        if self.memory.get(self.key.bytes(), &mut self.old)? {
+            let then = Description::decode(&self.old).ok_or_else(damaged)?;
+            let now = Description::decode(&kept.description).ok_or_else(damaged)?;
+            if let Some(why) = now.loses(&then, place.table) {
+                return Err(lost(place.table, &why, at));
+            }
+        }
         let hash = format!("{:016x}", kept.hash);
         for name in [hash.as_str(), entry::NOW] {
             self.key
@@ -138,18 +157,20 @@ impl Keeper {
             }
             Op::Delete => {
                 if !self.old_key.of_row(place.table, place.bound, before) {
-                    return Err(no_key(place.bound));
+                    return Err(no_key(place.table, change.op));
                 }
                 self.forget(place)
             }
             Op::Insert | Op::Update | Op::Read => {
                 let has_key = self.key.of_row(place.table, place.bound, after);
                 let Some(after) = after.filter(|_| has_key) else {
-                    return Err(no_key(place.bound));
+                    return Err(no_key(place.table, Op::Insert));
                 };
-                if change.op != Op::Update || !self.old_key.of_row(place.table, place.bound, before)
-                {
+                // A source that sends no old row at all says that the key is the same.
+                if change.op != Op::Update || before.is_none() {
                     self.old_key.clone_from(&self.key);
+                } else if !self.old_key.of_row(place.table, place.bound, before) {
+                    return Err(no_key(place.table, change.op));
                 }
                 self.replace(place, before, after)
             }
@@ -257,8 +278,15 @@ impl Keeper {
         let [mut was, is] = std::mem::take(&mut self.buffers);
         let old = self.stored(place.number, place.table, &mut was)?;
         if let Some(old) = &old {
+            let row = std::mem::take(&mut self.old);
             let key = self.old_key.bytes().to_vec();
-            self.deleted.insert(key, self.old.clone());
+            self.deleted.insert(key, row.clone());
+            for slots in &place.table.indexes {
+                if self.index_key(place.table, slots, old, was.row()) {
+                    self.deleted
+                        .insert(self.index.bytes().to_vec(), row.clone());
+                }
+            }
             self.reindex(place.table, Some((&**old, was.row())), None)?;
         }
         self.memory.put(self.old_key.bytes(), None);
@@ -273,25 +301,33 @@ impl Keeper {
         out: Option<(&Bound, Row<'_>)>,
         into: Option<(&Bound, Row<'_>)>,
     ) -> Result<(), Stop> {
-        for (number, slots) in table.indexes.iter().enumerate() {
-            let name = number.to_string();
-            self.index.begin(entry::INDEX, table).part(name.as_bytes());
+        for slots in &table.indexes {
             if let Some((bound, row)) = out
-                && self.index.cells(slots, bound, row)
+                && self.index_key(table, slots, bound, row)
                 && self.memory.get(self.index.bytes(), &mut self.new)?
-                && self.new == self.old_key.bytes()
+                && entry::unlist(self.old_key.bytes(), &mut self.new)
             {
-                let key = self.index.bytes().to_vec();
-                self.deleted.insert(key, self.new.clone());
-                self.memory.put(self.index.bytes(), None);
+                let left = Some(&*self.new).filter(|left| !left.is_empty());
+                self.memory.put(self.index.bytes(), left);
             }
             if let Some((bound, row)) = into
-                && self.index.cells(slots, bound, row)
+                && self.index_key(table, slots, bound, row)
             {
-                self.memory.put(self.index.bytes(), Some(self.key.bytes()));
+                if !self.memory.get(self.index.bytes(), &mut self.new)? {
+                    self.new.clear();
+                }
+                entry::list(self.key.bytes(), &mut self.new);
+                self.memory.put(self.index.bytes(), Some(&self.new));
             }
         }
         Ok(())
+    }
+
+    /// Puts together what a row is found by in an index; false if it is not found by it.
+    fn index_key(&mut self, table: &Table, slots: &[u16], bound: &Bound, row: Row<'_>) -> bool {
+        self.index
+            .begin_index(table, slots)
+            .cells(slots, bound, row)
     }
 
     /// The row under the old key, and how it is read.
@@ -344,19 +380,12 @@ impl Keeper {
         let mut key = std::mem::take(&mut self.key);
         match lookup.by {
             By::Key => key.begin(entry::ROW, table),
-            By::Index(number) => {
-                let name = number.to_string();
-                key.begin(entry::INDEX, table).part(name.as_bytes())
-            }
+            By::Index(number) => key.begin_index(table, &table.indexes[number]),
         };
         for value in values {
             key.part(value);
         }
-        let mut found = self.get(key.bytes())?;
-        if found && lookup.by != By::Key {
-            let row_key = std::mem::take(&mut self.old);
-            found = self.get(&row_key)?;
-        }
+        let found = self.get(key.bytes(), lookup.by)?;
         self.key = key;
         if !found {
             return Ok(None);
@@ -366,9 +395,15 @@ impl Keeper {
         self.shape(lookup.table, table, hash).map(Some)
     }
 
-    /// Reads an entry, also one that this transaction deleted, into `old`.
-    fn get(&mut self, key: &[u8]) -> Result<bool, Stop> {
-        if self.memory.get(key, &mut self.old)? {
+    /// Reads the row that is under a key into `old`, or else the one that was and that this transaction deleted.
+    fn get(&mut self, key: &[u8], by: By) -> Result<bool, Stop> {
+        let mut found = self.memory.get(key, &mut self.old)?;
+        if found && by != By::Key {
+            let listed = std::mem::take(&mut self.old);
+            let row_key = entry::last_listed(&listed).ok_or_else(damaged)?;
+            found = self.memory.get(row_key, &mut self.old)?;
+        }
+        if found {
             return Ok(true);
         }
         let deleted = self.deleted.get(key);
@@ -405,6 +440,15 @@ impl Keeper {
         Ok(known.then(|| Uuid::from_slice(&self.old).ok()).flatten())
     }
 
+    /// Every entity of a table has ended.
+    ///
+    /// # Errors
+    /// The memory cannot be read.
+    pub(super) fn forget_events(&mut self, table: &Table) -> Result<(), Stop> {
+        let prefix = self.index.begin(entry::EVENT, table).bytes();
+        self.memory.forget_all(prefix)
+    }
+
     /// The entity has ended.
     pub(super) fn forget_event(&mut self, table: &Table, event_type: &str, entity: &[u8]) {
         self.event_key(table, event_type, entity);
@@ -419,25 +463,4 @@ impl Keeper {
 
 fn is_known(cell: &Cell<'_>) -> bool {
     *cell != Cell::Unavailable
-}
-
-#[cold]
-fn no_key(bound: &Bound) -> Stop {
-    Stop {
-        state: State::Invalid,
-        problem: format!(
-            "a change of {} does not say the whole key of its row, and its rows are looked up by others",
-            bound.shape.table
-        ),
-        hint: "let the table have a key of these columns as its replica identity; `rowbridge check` prints the statement".to_owned(),
-    }
-}
-
-#[cold]
-fn damaged() -> Stop {
-    Stop {
-        state: State::StateStale,
-        problem: "an entry of the pipeline's state is not what this program wrote".to_owned(),
-        hint: "was something else written to its state topic? `rowbridge position set --snapshot` reads the tables again and makes the state anew".to_owned(),
-    }
 }

@@ -32,6 +32,7 @@ pub mod memory;
 mod others;
 mod privacy;
 mod quarantine;
+pub mod remembers;
 mod rule;
 mod rules;
 mod schema;
@@ -71,7 +72,7 @@ pub struct Pack {
     pub params: toml::Table,
 }
 
-/// Columns of rows that are kept, by source table.
+/// What is kept, by source table: columns of its rows, and what they are found by (`by number, day`).
 pub type Kept = std::collections::BTreeMap<String, std::collections::BTreeSet<String>>;
 
 /// One topic that events go to, as the mapping declares it.
@@ -242,7 +243,7 @@ impl Mapping {
         self.gathers
     }
 
-    /// What rules have to know of what was before: the columns of rows that they look up, by source table. Empty if
+    /// What rules have to know of what was before: the columns of rows that they look up, and by which. Empty if
     /// they only take events back, nothing if they know enough from each change.
     #[must_use]
     pub fn kept(&self) -> Option<Kept> {
@@ -250,7 +251,12 @@ impl Mapping {
         let kept = self.tables.iter().filter_map(|table| {
             let slots = &table.kept.as_ref()?.0;
             let name = |slot: &u16| table.columns[usize::from(*slot)].name.clone();
-            Some((table.source.to_string(), slots.iter().map(name).collect()))
+            let finders = [&*table.key].into_iter();
+            let finders = finders.chain(table.indexes.iter().map(AsRef::as_ref));
+            let finders = finders.filter(|slots| !slots.is_empty());
+            let finders = finders.map(|slots| format!("by {}", table.names_of(slots)));
+            let kept = slots.iter().map(name).chain(finders);
+            Some((table.source.to_string(), kept.collect()))
         });
         let kept: Kept = kept.collect();
         (reverts || !kept.is_empty()).then_some(kept)
@@ -287,6 +293,7 @@ impl Mapping {
         Some(Shape {
             id: ShapeId(u32::try_from(number).ok()?),
             table: known.source.clone(),
+            table_id: None,
             columns: (0_u16..)
                 .zip(&known.columns)
                 .map(|(slot, column)| Column {

@@ -64,6 +64,12 @@ impl Table {
         let index = self.columns.iter().position(|known| known.name == column)?;
         u16::try_from(index).ok()
     }
+
+    /// The names of columns in their order: `number, day`.
+    pub(super) fn names_of(&self, slots: &[u16]) -> String {
+        let name = |slot: &u16| self.columns[usize::from(*slot)].name.as_str();
+        slots.iter().map(name).collect::<Vec<_>>().join(", ")
+    }
 }
 
 /// One `[[event]]`.

@@ -110,8 +110,8 @@ impl Rules {
                 }
             }
         }
-        if change.op == Op::Delete && !known.reverted.is_empty() {
-            work.forget_events(&context.with_image(RowImage::Current));
+        if !known.reverted.is_empty() {
+            work.forget_events(&context)?;
         }
         Ok(())
     }
@@ -153,6 +153,30 @@ impl Rules {
             self.event_or_quarantine(&context, rule, event.rule, batch, work, out)?;
         }
         Ok(())
+    }
+
+    /// Whether an event of several rows is made: where its condition cannot be read it is, and is set aside.
+    pub(super) fn is_wanted(
+        &self,
+        gathered: &mut Gathered,
+        event: &JoinedEvent,
+        work: &mut Work,
+    ) -> Result<bool, Stop> {
+        let rule = &self.mapping.rules[usize::from(event.rule)];
+        if rule.when.is_empty() {
+            return Ok(true);
+        }
+        self.have_parts(gathered, event, work)?;
+        let row = gathered.row(event.at)?;
+        let (batch, change) = (row.batch(), row.change());
+        let tx = gathered.transaction(&row);
+        let Some((table, bound)) = self.bound_table(change, tx)? else {
+            return Ok(false);
+        };
+        let context = context(&self.mapping, table, bound, &self.stamp, batch, tx, change);
+        work.scratch.start(context.table);
+        let verdict = work.verdict(&context, rule)?;
+        Ok(!matches!(verdict, Ok(Verdict::WhenFalse(_))))
     }
 
     /// Puts the parts of an event of several rows at hand.
@@ -273,7 +297,7 @@ impl Rules {
         let made = context
             .checked(rule)
             .and_then(|()| context.encode(&event, out));
-        if made.is_ok() && rule.is_reverted {
+        if made.is_ok() && rule.is_reverted && context.change.op != Op::Truncate {
             let id = context.event_id(&event);
             let table = context.table;
             work.keeper

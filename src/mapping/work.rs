@@ -1,6 +1,6 @@
 //! What evaluation works with from rule to rule: the rows that are looked up, and the events that are taken back.
 
-use rowbridge_api::{Batch, Change};
+use rowbridge_api::{Batch, Cell, Change, Op};
 use uuid::Uuid;
 
 use super::Stop;
@@ -9,7 +9,7 @@ use super::fault::Fault;
 use super::kept::{self, Keeper};
 use super::memory::Memory;
 use super::others::Others;
-use super::rule::{BeforeFrom, By, Judges, Lookup, Missing, Rule, Table};
+use super::rule::{BeforeFrom, By, Judges, Lookup, Missing, RowImage, Rule, Side, Table};
 use super::verdict::{Scratch, Verdict};
 
 /// What evaluation works with.
@@ -121,7 +121,9 @@ impl Work {
         context: &Context<'_>,
         rule: &Rule,
     ) -> Result<Result<Option<Uuid>, Fault>, Stop> {
-        if rule.reverts.is_none() && !rule.is_reverted {
+        // A truncate is about no entity: it ends all of them.
+        let is_truncate = context.change.op == Op::Truncate;
+        if is_truncate || (rule.reverts.is_none() && !rule.is_reverted) {
             return Ok(Ok(None));
         }
         self.entity.clear();
@@ -137,15 +139,30 @@ impl Work {
         Ok(Ok(last))
     }
 
-    /// The entity of a deleted row has ended.
-    pub(super) fn forget_events(&mut self, context: &Context<'_>) {
+    /// The entities that end with a change have ended: that of a deleted row, that of a row under the key that it had,
+    /// all of a table that is truncated.
+    ///
+    /// # Errors
+    /// The memory cannot be read.
+    pub(super) fn forget_events(&mut self, context: &Context<'_>) -> Result<(), Stop> {
+        let has_ended = match context.change.op {
+            Op::Truncate => return self.keeper.forget_events(context.table),
+            Op::Insert | Op::Read => false,
+            Op::Delete => true,
+            Op::Update => context.has_another_key(),
+        };
+        if !has_ended {
+            return Ok(());
+        }
         self.entity.clear();
-        if context.write_table_key(&mut self.entity).is_ok() {
+        let before = context.with_image(RowImage::Before);
+        if before.write_table_key(&mut self.entity).is_ok() {
             for event_type in &context.table.reverted {
                 self.keeper
                     .forget_event(context.table, event_type, &self.entity);
             }
         }
+        Ok(())
     }
 }
 
@@ -155,13 +172,11 @@ fn no_row(table: &Table, lookup: &Lookup) -> Fault {
         By::Key => &table.key,
         By::Index(number) => &table.indexes[number],
     };
-    let name = |slot: &u16| table.columns[usize::from(*slot)].name.as_str();
-    let columns: Vec<&str> = slots.iter().map(name).collect();
     Fault::new(format!(
         "lookup `{}` found no row of {} by {}",
         lookup.name,
         table.short,
-        columns.join(", ")
+        table.names_of(slots)
     ))
 }
 
@@ -177,6 +192,21 @@ impl<'a> Context<'a> {
         }
     }
 
+    /// Whether an update says that its row had another key before.
+    fn has_another_key(&self) -> bool {
+        let mut slots = self.table.key.iter();
+        slots.any(|slot| {
+            let cell = |side| {
+                let (_, index) = self.bound.column(*slot)?;
+                match self.image(side)?.cell(index) {
+                    Cell::Value(value) => Some(value),
+                    Cell::Null | Cell::Unavailable => None,
+                }
+            };
+            matches!((cell(Side::Before), cell(Side::After)), (Some(old), Some(new)) if old != new)
+        })
+    }
+
     /// The values that a row is looked up by, in the form of the column's; nothing if one of them is none.
     fn values_of(&self, lookup: &Lookup, values: &mut Vec<Vec<u8>>) -> Result<Written, Fault> {
         let table = &self.mapping.tables[lookup.table];
@@ -189,6 +219,9 @@ impl<'a> Context<'a> {
             value.clear();
             if self.write_text(place, value)? == Written::Nothing {
                 return Ok(Written::Nothing);
+            }
+            if let Some(ty) = self.type_of(place) {
+                kept::canonical(ty, value);
             }
             kept::canonical(&table.columns[usize::from(*slot)].ty, value);
         }

@@ -10,6 +10,9 @@
 
 mod backoff;
 mod committer;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod histories;
 mod mapper;
 mod meter;
 mod planted;

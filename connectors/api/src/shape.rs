@@ -47,5 +47,8 @@ pub struct Column {
 pub struct Shape {
     pub id: ShapeId,
     pub table: TableName,
+    /// Tells a table from another one that had its name before (PostgreSQL: its oid). A source that says it lists the
+    /// columns in the table's own order; nothing where the source does not know.
+    pub table_id: Option<u64>,
     pub columns: Vec<Column>,
 }

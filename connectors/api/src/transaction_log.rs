@@ -254,6 +254,7 @@ impl Writer {
         let shape = |(id, table): (u32, &LoggedTable)| Shape {
             id: ShapeId(id),
             table: table.name.clone(),
+            table_id: None,
             columns: table.columns.clone(),
         };
         let shapes: Vec<_> = (0..).zip(tables).map(shape).map(Arc::new).collect();

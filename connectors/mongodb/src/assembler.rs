@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use bson::raw::RawDocument;
 use rowbridge_api::{
-    Batch, Change, Column, Commit, Image, Item, Op, Position, Shape, ShapeId, SourceError, State,
-    TableName, TableNeeds, Transaction,
+    Batch, Change, Column, Commit, Image, Item, Op, OpSet, Position, Shape, ShapeId, SourceError,
+    State, TableName, TableNeeds, Transaction,
 };
 
 use crate::config::OnDrop;
@@ -26,6 +26,8 @@ struct Collection {
     name: TableName,
     columns: Columns,
     key: Vec<String>,
+    /// What the mapping wants to know of it.
+    ops: OpSet,
     shape: Option<ShapeId>,
 }
 
@@ -90,6 +92,7 @@ impl Assembler {
             name: needs.table.clone(),
             columns: Columns::of(needs),
             key: needs.key.clone(),
+            ops: needs.ops,
             shape: None,
         };
         Self {
@@ -133,7 +136,7 @@ impl Assembler {
             Operation::Delete => Op::Delete,
             Operation::Drop | Operation::Rename | Operation::DropDatabase => {
                 self.dropped(&event, &position)?;
-                self.idle = Some(position);
+                self.emptied(&event, &position, batch)?;
                 return Ok(Applied::Taken);
             }
             Operation::Invalidate => {
@@ -246,6 +249,29 @@ impl Assembler {
         Ok(())
     }
 
+    /// What was in a mapped collection that is gone, or that another one replaced, is there no more: a truncate, for
+    /// those who want to know. Of a database that is dropped the servers first tell each collection.
+    fn emptied(
+        &mut self,
+        event: &Event<'_>,
+        position: &Position,
+        batch: &mut Batch,
+    ) -> Result<(), ApplyError> {
+        let mut is_told = false;
+        for place in [event.place, event.target] {
+            let mapped = self.collection(place);
+            let wants = |at: &usize| self.collections[*at].ops.contains(Op::Truncate);
+            if let Some(at) = mapped.filter(wants) {
+                self.change(at, Op::Truncate, event, position.clone(), batch)?;
+                is_told = true;
+            }
+        }
+        if !is_told {
+            self.idle = Some(position.clone());
+        }
+        Ok(())
+    }
+
     fn announce(&mut self, at: usize, batch: &mut Batch) -> ShapeId {
         let collection = &mut self.collections[at];
         if let Some(shape) = collection.shape {
@@ -304,6 +330,7 @@ pub(crate) fn shape(id: ShapeId, name: &TableName, columns: &Columns, key: &[Str
     Shape {
         id,
         table: name.clone(),
+        table_id: None,
         columns: columns.iter().map(column).collect(),
     }
 }
@@ -314,6 +341,9 @@ fn images(
     event: &Event<'_>,
     batch: &mut Batch,
 ) -> Result<(Image, Image), EventError> {
+    if op == Op::Truncate {
+        return Ok((Image::Absent, Image::Absent));
+    }
     let row = |first_cell| Image::Row { first_cell };
     let full = || event.full.ok_or(EventError::Missing("fullDocument"));
     if op == Op::Insert {

@@ -299,7 +299,12 @@ impl Assembler {
             same.unwrap_or_else(|| {
                 let id = ShapeId(self.next_shape);
                 self.next_shape += 1;
-                Arc::new(Shape { id, table, columns })
+                Arc::new(Shape {
+                    id,
+                    table,
+                    table_id: Some(relation.oid.into()),
+                    columns,
+                })
             })
         });
         let mut announced = Announced::new(relation, shape.clone());

@@ -116,6 +116,7 @@ impl Snapshot {
             shape: Shape {
                 id,
                 table: need.table.clone(),
+                table_id: Some(table.oid.into()),
                 columns,
             },
         }

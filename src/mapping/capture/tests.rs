@@ -132,6 +132,7 @@ fn shape(id: u32) -> Arc<Shape> {
     Arc::new(Shape {
         id: ShapeId(id),
         table: TableName::new("public", "notes"),
+        table_id: None,
         columns: columns.collect(),
     })
 }
@@ -340,6 +341,7 @@ fn what_no_rule_reads_does_not_leave() {
     let shape = Arc::new(Shape {
         id: ShapeId(9),
         table: TableName::new("public", "passports"),
+        table_id: None,
         columns: shape(9).columns.clone(),
     });
     other.items.push(Item::Shape(Arc::clone(&shape)));

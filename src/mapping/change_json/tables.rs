@@ -48,7 +48,12 @@ impl Tables {
     pub(crate) fn new(tables: impl IntoIterator<Item = (String, TableName, Vec<Column>)>) -> Self {
         let number = |(index, (short, table, columns)): (usize, (String, TableName, _))| {
             let id = ShapeId(u32::try_from(index).expect("a mapping declares few tables"));
-            let shape = Arc::new(Shape { id, table, columns });
+            let shape = Arc::new(Shape {
+                id,
+                table,
+                table_id: None,
+                columns,
+            });
             DeclaredTable { short, shape }
         };
         Self(tables.into_iter().enumerate().map(number).collect())
@@ -77,7 +82,12 @@ impl Tables {
     pub(crate) fn announce(&mut self, short: &str, table: TableName, columns: Vec<Column>) {
         let numbers = self.0.iter().map(|table| table.shape.id.0 + 1);
         let id = ShapeId(numbers.max().unwrap_or_default());
-        let shape = Arc::new(Shape { id, table, columns });
+        let shape = Arc::new(Shape {
+            id,
+            table,
+            table_id: None,
+            columns,
+        });
         self.0.retain(|known| known.short != short);
         self.0.push(DeclaredTable {
             short: short.to_owned(),

@@ -377,7 +377,9 @@ impl<'a> EventCompiler<'a> {
             let names: Vec<String> = rules.iter().map(|rule| rule.event_type.clone()).collect();
             let mut known = false;
             for rule in rules.iter_mut() {
-                if rule.table == table && rule.event_type == reverted {
+                // What is made of several rows is the event of none of them.
+                let is_it = rule.table == table && rule.joining.is_none();
+                if is_it && rule.event_type == reverted {
                     rule.is_reverted = true;
                     known = true;
                 }

@@ -39,7 +39,7 @@ pub(super) fn readers<'a>(
         name: &rule.event_type,
         ops: match rule.is_reverted {
             // The end of an entity is the end of what is remembered of it.
-            true => rule.ops.with(Op::Delete),
+            true => rule.ops.union(ends()),
             false => rule.ops,
         },
         columns: reads.columns.clone(),
@@ -83,6 +83,11 @@ fn looking<'a>(number: usize, table: &Table, rule: &'a Rule, reads: &Reads) -> O
         ops: every_op(),
         columns: slots.map(with_before).collect(),
     })
+}
+
+/// What ends entities: an update may give a row another key.
+fn ends() -> OpSet {
+    [Op::Update, Op::Delete, Op::Truncate].into_iter().collect()
 }
 
 /// What has to be seen of a table whose rows are kept.

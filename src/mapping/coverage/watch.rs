@@ -65,7 +65,7 @@ impl Evaluator {
     ) -> Result<(), Stop> {
         let (rules, work, gathered) = self.parts();
         gathered.close()?;
-        let joins = Joins::of(rules, gathered)?;
+        let joins = Joins::of(rules, gathered, work)?;
         for at in 0..gathered.len() {
             let mut seen = Seen::default();
             let row = gathered.row(at)?;

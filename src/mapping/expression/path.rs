@@ -295,6 +295,15 @@ fn resolve_other(
     let other = scope.others[number];
     let place = u16::try_from(number).ok()?;
     if segments.is_empty() {
+        if matches!(other.kind, OtherKind::LookedUp) {
+            // Whether there is one is read of the row, too.
+            let finders = other.table.key.iter();
+            let finders = finders.chain(other.table.indexes.iter().flatten());
+            let mut reads = scope.reads.borrow_mut();
+            reads
+                .others
+                .extend(finders.map(|slot| (other.number, *slot)));
+        }
         return Some(Place::OtherRow(place));
     }
     if let OtherKind::Part { ops, reads } = other.kind {

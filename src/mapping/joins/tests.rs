@@ -185,3 +185,14 @@ fn null_never_groups_and_what_is_unavailable_is_set_aside() {
         ]
     );
 }
+
+#[test]
+fn rows_whose_event_is_not_made_are_told_by_their_own_rules() {
+    assert_eq!(
+        told(&[delete("a", 1, "QX", "12A"), insert("a", 2, "QX", "12A")]),
+        [
+            r#"Cancelled 1 {"seat":"12A"}"#,
+            r#"Booked 2 {"seat":"12A"}"#
+        ]
+    );
+}

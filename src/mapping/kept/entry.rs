@@ -4,17 +4,17 @@ use std::io::Write as _;
 use std::sync::Arc;
 
 use rowbridge_api::{Cell, CellRange, Column, Kind, Row, Shape, ShapeId, Type};
-use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::description::Description;
 use crate::mapping::bind::Bound;
 use crate::mapping::others::Buffer;
 use crate::mapping::rule::Table;
 
 /// A row by its key.
 pub(super) const ROW: &str = "row";
-/// By the columns of an index, the key of the row.
+/// By the columns of an index, the keys of the rows: one, but for moments inside a transaction.
 pub(super) const INDEX: &str = "index";
 /// Names and types of the columns of kept rows.
 pub(super) const SHAPE: &str = "shape";
@@ -44,6 +44,12 @@ impl Key {
         self.part(kind.as_bytes());
         self.part(table.source.schema.as_bytes());
         self.part(table.source.name.as_bytes())
+    }
+
+    /// Starts over with an index of a table: it is known by its columns, wherever the mapping lists it.
+    pub(super) fn begin_index(&mut self, table: &Table, slots: &[u16]) -> &mut Self {
+        let name = table.names_of(slots);
+        self.begin(INDEX, table).part(name.as_bytes())
     }
 
     /// Appends a part; none is mistaken for two.
@@ -103,8 +109,13 @@ impl Key {
     }
 }
 
-/// The form of a value's text that all equal values share: `7`, `7.0` and `7.00` are one number.
+/// The form of a value's text that all equal values share: `7`, `7.0` and `7.00` are one number, and the blanks at the
+/// end of a `char(n)` do not count.
 pub(in crate::mapping) fn canonical<'t>(ty: &Type, text: &'t mut Vec<u8>) -> &'t [u8] {
+    if ty.kind == Kind::Char {
+        let blanks = text.iter().rev().take_while(|byte| **byte == b' ').count();
+        text.truncate(text.len() - blanks);
+    }
     if ty.kind == Kind::Decimal && text.contains(&b'.') {
         let zeros = text.iter().rev().take_while(|byte| **byte == b'0').count();
         text.truncate(text.len() - zeros);
@@ -129,12 +140,6 @@ pub(in crate::mapping) struct KeptShape {
     pub(super) description: Box<[u8]>,
 }
 
-/// Names and types of kept columns, in JSON.
-#[derive(Serialize, Deserialize)]
-struct Description {
-    columns: Vec<(String, String)>,
-}
-
 impl KeptShape {
     /// How rows of `shape` are kept for a table, where they are.
     pub(in crate::mapping) fn of(
@@ -149,15 +154,8 @@ impl KeptShape {
             .iter()
             .filter_map(|slot| Some((*slot, usize::from(indexes[usize::from(*slot)]?))))
             .collect();
-        let described = columns.iter().map(|(_, index)| {
-            let column = &shape.columns[*index];
-            (column.name.clone(), column.ty.name.clone())
-        });
-        let description = Description {
-            columns: described.collect(),
-        };
-        let description =
-            serde_json::to_vec(&description).expect("names and types always serialise");
+        let kept = columns.iter().map(|(_, index)| &shape.columns[*index]);
+        let description = Description::of(shape, kept).encode();
         Some(Self {
             hash: xxh3_64(&description),
             columns,
@@ -166,31 +164,29 @@ impl KeptShape {
     }
 }
 
-/// How rows that are kept in a described shape are read: without the columns that have another type by now.
+/// How rows that are kept in a described shape are read: without the columns that a change of their table has made
+/// doubtful since.
 pub(super) fn bound_as_described(
     table: &Table,
     number: usize,
     description: &[u8],
     now: Option<&[u8]>,
 ) -> Option<Bound> {
-    let kept: Description = serde_json::from_slice(description).ok()?;
-    let now: Option<Description> = match now {
-        Some(now) => Some(serde_json::from_slice(now).ok()?),
+    let then = Description::decode(description)?;
+    let now = match now {
+        Some(now) => Some(Description::decode(now)?),
         None => None,
     };
-    let is_certain = |column: &(String, String)| match &now {
-        Some(now) => now.columns.contains(column),
+    let is_certain = |index: usize| match &now {
+        Some(now) => now.vouches_for(index, &then),
         None => true,
     };
     let indexes = table.columns.iter().map(|declared| {
-        let found = kept
-            .columns
-            .iter()
-            .position(|column| column.0 == declared.name && is_certain(column));
-        found.and_then(|index| u16::try_from(index).ok())
+        let index = then.index_of(&declared.name)?;
+        u16::try_from(index).ok().filter(|_| is_certain(index))
     });
     let indexes = indexes.collect();
-    let columns = kept.columns.iter().map(|(name, ty)| Column {
+    let columns = then.columns.iter().map(|(name, ty)| Column {
         name: name.clone(),
         ty: Type::parse(ty),
         key: false,
@@ -198,6 +194,7 @@ pub(super) fn bound_as_described(
     let shape = Shape {
         id: ShapeId(0),
         table: table.source.clone(),
+        table_id: None,
         columns: columns.collect(),
     };
     Some(Bound::of_kept(Arc::new(shape), number, indexes))
@@ -247,4 +244,45 @@ pub(super) fn read_row(row: &[u8], into: &mut Buffer) -> Option<()> {
         });
     }
     (at == row.len()).then_some(())
+}
+
+/// Most rows that an index lists under one value. It finds one, so there are more only inside a transaction, or where the
+/// mapping calls an index what is none.
+const LISTED: usize = 8;
+
+/// Adds the key of a row to those that an index lists under one value.
+pub(super) fn list(key: &[u8], listed: &mut Vec<u8>) {
+    unlist(key, listed);
+    if keys(listed).count() == LISTED {
+        let first = keys(listed).next().map(<[u8]>::to_vec);
+        unlist(&first.unwrap_or_default(), listed);
+    }
+    let length = u32::try_from(key.len()).expect("a key is shorter than 4 GiB");
+    listed.extend_from_slice(&length.to_le_bytes());
+    listed.extend_from_slice(key);
+}
+
+/// Takes the key of a row out of those that an index lists; false if it is not there.
+pub(super) fn unlist(key: &[u8], listed: &mut Vec<u8>) -> bool {
+    let length_of = |key: &[u8]| size_of::<u32>() + key.len();
+    let Some(number) = keys(listed).position(|known| known == key) else {
+        return false;
+    };
+    let at: usize = keys(listed).take(number).map(length_of).sum();
+    listed.drain(at..at + length_of(key));
+    true
+}
+
+/// The key of the row that came last under a value.
+pub(super) fn last_listed(listed: &[u8]) -> Option<&[u8]> {
+    keys(listed).last()
+}
+
+fn keys(mut listed: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let (length, rest) = listed.split_first_chunk()?;
+        let (key, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+        listed = rest;
+        Some(key)
+    })
 }

@@ -342,13 +342,14 @@ fn header<'e>(event: &'e Published, name: &str) -> Option<&'e str> {
     found.map(|(_, value)| value.as_str())
 }
 
+fn step(id: u8, from: &str, to: &str) -> String {
+    format!(
+        "[[given]]\ntable = \"stay\"\nop = \"update\"\nbefore = {{ id = {id}, status = \"{from}\" }}\nafter = {{ id = {id}, status = \"{to}\" }}\n"
+    )
+}
+
 #[test]
 fn an_event_names_the_last_one_of_its_entity_that_it_takes_back() {
-    let step = |id: u8, from: &str, to: &str| {
-        format!(
-            "[[given]]\ntable = \"stay\"\nop = \"update\"\nbefore = {{ id = {id}, status = \"{from}\" }}\nafter = {{ id = {id}, status = \"{to}\" }}\n"
-        )
-    };
     let gone =
         "[[given]]\ntable = \"stay\"\nop = \"delete\"\nbefore = { id = 1, status = \"in\" }\n";
     let case = [
@@ -370,4 +371,122 @@ fn an_event_names_the_last_one_of_its_entity_that_it_takes_back() {
         .map(|event| header(event, "ce_reverts"))
         .collect();
     assert_eq!(reverts, [None, None, ids[0], None, ids[3], None]);
+}
+
+#[test]
+fn whether_a_row_is_there_is_a_condition_of_its_own() {
+    let when = |condition: &str| {
+        let mapping = MAPPING.replace("$.flight.gate != 'closed'", condition);
+        let unknown = insert().replace("BA117", "BA999");
+        let case = format!("{SEEDS}{}{unknown}", insert());
+        let published = run(&mapping, SCHEMA, &case).unwrap();
+        published.iter().map(line).collect::<Vec<_>>()
+    };
+    let no_row = "Taken 7 lookup `flight` found no row of flight by number, day";
+    let taken = r#"Taken 7 {"gate":"B32","model":"777","place":"12A at B32"}"#;
+    assert_eq!(when("$.flight"), [taken, no_row]);
+    // One that may be missing is none, and no error.
+    assert_eq!(when("$.plane"), [taken, no_row]);
+    assert_eq!(when("!($.plane)"), [no_row]);
+}
+
+/// Every change of these is in one transaction, which the seat's lookup sees as a whole.
+fn seen_by_a_seat(changes: &[String]) -> Vec<String> {
+    told(&format!("{}{}", changes.concat(), insert()))
+}
+
+fn flight(op: &str, before: &str, after: &str) -> String {
+    let image = |name: &str, cells: &str| match cells {
+        "" => String::new(),
+        cells => format!("{name} = {{ {cells} }}\n"),
+    };
+    format!(
+        "[[given]]\ntx = \"a\"\ntable = \"flight\"\nop = \"{op}\"\n{}{}",
+        image("before", before),
+        image("after", after)
+    )
+}
+
+const OF_117: &str = "number = \"BA117\", day = \"2026-12-01\", tail = \"G-STBA\"";
+const OF_118: &str = "number = \"BA118\", day = \"2026-12-01\", tail = \"G-STBA\"";
+
+#[test]
+fn a_row_that_left_an_index_in_the_transaction_is_not_found_by_it() {
+    let left = flight(
+        "update",
+        "id = 1",
+        &format!("id = 1, {OF_118}, gate = \"C7\""),
+    );
+    assert_eq!(
+        seen_by_a_seat(&[left]),
+        ["Taken 7 lookup `flight` found no row of flight by number, day"]
+    );
+}
+
+#[test]
+fn a_deleted_row_is_found_as_it_was_though_its_key_has_another_row() {
+    let deleted = flight("delete", "id = 1", "");
+    let again = flight("insert", "", &format!("id = 1, {OF_118}, gate = \"C7\""));
+    assert_eq!(
+        seen_by_a_seat(&[deleted, again]),
+        [r#"Taken 7 {"gate":"B32","model":"777","place":"12A at B32"}"#]
+    );
+}
+
+/// As a deferred constraint allows.
+#[test]
+fn two_rows_that_pass_through_one_index_value_do_not_hide_each_other() {
+    let second = flight("insert", "", &format!("id = 2, {OF_117}, gate = \"C7\""));
+    let gone = flight("delete", "id = 2", "");
+    let later = insert().replace("\"a\"", "\"b\"");
+    let before = r#"Taken 7 {"gate":"B32","model":"777","place":"12A at B32"}"#;
+    assert_eq!(
+        told(&format!("{second}{gone}{}{later}", insert())),
+        [before, before]
+    );
+}
+
+#[test]
+fn the_blanks_of_a_char_are_no_part_of_what_it_is_found_by() {
+    for (looked_up, sought) in [("char(8)", "varchar(8)"), ("text", "char(8)")] {
+        let schema = SCHEMA.replace("number = \"text\"", &format!("number = \"{looked_up}\""));
+        let schema = schema.replace("varchar(8)", sought);
+        let blanks = |ty: &str| if ty == "char(8)" { "BA117   " } else { "BA117" };
+        let seeds = SEEDS.replace("BA117", blanks(looked_up));
+        let case = format!("{seeds}{}", insert().replace("BA117", blanks(sought)));
+        let published = run(MAPPING, &schema, &case).unwrap();
+        let told: Vec<String> = published.iter().map(line).collect();
+        assert_eq!(
+            told,
+            [r#"Taken 7 {"gate":"B32","model":"777","place":"12A at B32"}"#]
+        );
+    }
+}
+
+/// What an event took back of a row that was under its key before is not the next row's.
+#[test]
+fn an_entity_ends_with_another_key_and_with_a_truncate() {
+    let out = |id: u8| step(id, "in", "out");
+    let back = |id: u8| step(id, "out", "in");
+    let moved = "[[given]]\ntable = \"stay\"\nop = \"update\"\nbefore = { id = 1, status = \"out\" }\nafter = { id = 2, status = \"out\" }\n";
+    let truncated = "[[given]]\ntable = \"stay\"\nop = \"truncate\"\n";
+    for end in [moved, truncated] {
+        let case = [out(1), end.to_owned(), back(1)].concat();
+        let published = run(STAY, STAY_SCHEMA, &case).unwrap();
+        assert_eq!(published.len(), 2);
+        assert_eq!(header(&published[1], "ce_reverts"), None, "{end}");
+    }
+}
+
+#[test]
+fn a_truncate_is_told_though_others_take_back_events_of_its_type() {
+    let mapping = format!(
+        "{STAY}[[event]]\ntype = \"CheckedOut\"\ntable = \"stay\"\non = \"truncate\"\nkey = \"all\"\n"
+    );
+    let truncated = "[[given]]\ntable = \"stay\"\nop = \"truncate\"\n";
+    let published = run(&mapping, STAY_SCHEMA, truncated).unwrap();
+    assert_eq!(
+        published.iter().map(line).collect::<Vec<_>>(),
+        ["CheckedOut all {}"]
+    );
 }

@@ -36,6 +36,10 @@ fn position(time: u32, number: u8) -> Position {
 }
 
 fn assembler(on_drop: OnDrop, resume: Position) -> Assembler {
+    assembler_of(OpSet::default().with(Op::Insert), on_drop, resume)
+}
+
+fn assembler_of(ops: OpSet, on_drop: OnDrop, resume: Position) -> Assembler {
     let needs = TableNeeds {
         table: TableName::new("hotel", "reservations"),
         key: vec!["_id".to_owned()],
@@ -46,7 +50,7 @@ fn assembler(on_drop: OnDrop, resume: Position) -> Assembler {
             labels: Vec::new(),
             rules: Vec::new(),
         }],
-        ops: OpSet::default().with(Op::Insert),
+        ops,
     };
     Assembler::new(&[needs], on_drop, resume, 0)
 }
@@ -219,4 +223,40 @@ fn a_dropped_collection_stops_or_not_as_configured() {
     );
     going_on.send_idle(&mut batch);
     assert_eq!(shown(&batch), ["commit 10"]);
+}
+
+/// Where rows are remembered, or a rule fires on it, what was in a collection that is gone is gone, too.
+#[test]
+fn a_collection_that_is_dropped_while_the_pipeline_goes_on_is_emptied() {
+    let ops = OpSet::default().with(Op::Insert).with(Op::Truncate);
+    let mut assembler = assembler_of(ops, OnDrop::Continue, Position::new(0));
+    let mut batch = Batch::default();
+    let drop = event(2, 0, doc! { "operationType": "drop" });
+    let onto = event(
+        4,
+        0,
+        doc! { "operationType": "rename", "ns": { "db": "hotel", "coll": "old" }, "to": { "db": "hotel", "coll": "reservations" } },
+    );
+    for event in [&insert(1, 0, 7), &drop, &insert(3, 0, 8), &onto] {
+        assembler.apply(event, &mut batch).unwrap();
+    }
+    assembler.passed(position(5, 0), &mut batch);
+    assert_eq!(
+        shown(&batch),
+        [
+            "shape hotel.reservations",
+            "begin 1",
+            "insert 0",
+            "commit 1",
+            "begin 2",
+            "truncate 0",
+            "commit 2",
+            "begin 3",
+            "insert 0",
+            "commit 3",
+            "begin 4",
+            "truncate 0",
+            "commit 4",
+        ]
+    );
 }

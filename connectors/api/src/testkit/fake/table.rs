@@ -166,6 +166,7 @@ impl Table {
         Shape {
             id,
             table: self.definition.name.clone(),
+            table_id: None,
             columns: self.definition.columns.iter().map(column).collect(),
         }
     }
