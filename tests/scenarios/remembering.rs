@@ -1,6 +1,8 @@
 //! Rules that know more than the change at hand: rows of other tables as of the commit, other rows of the transaction,
 //! events that came before. Killed under load, they still say what was true at each commit.
 
+mod altered;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -94,7 +94,7 @@ async fn another_database_under_the_same_name_is_wrong_source_and_the_owner_goes
     Ok(())
 }
 
-async fn delete_topic(rig: &Rig, topic: &str) -> Result<()> {
+pub(crate) async fn delete_topic(rig: &Rig, topic: &str) -> Result<()> {
     use rdkafka::admin::{AdminClient, AdminOptions};
     use rdkafka::client::DefaultClientContext;
     let admin: AdminClient<DefaultClientContext> = rdkafka::ClientConfig::new()

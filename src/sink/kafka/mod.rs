@@ -221,6 +221,8 @@ struct Life {
     partitions_of_topics: BTreeMap<String, u32>,
     /// From where what rules remember is recorded, and what that is.
     state: Option<StateRecord>,
+    /// What the state begins with, until it is written.
+    mark: Option<EncodedBatch>,
 }
 
 impl KafkaSink {
@@ -258,8 +260,13 @@ impl KafkaSink {
             Some(kept) => Some(state::of(&reader, recorded.as_ref(), kept)?),
             None => None,
         };
+        let (state, mark) = match state {
+            Some(state::StateOfLife { record, mark }) => (Some(record), mark),
+            None => (None, None),
+        };
         let life = Life {
             state,
+            mark,
             transactions,
             source: source.clone(),
             kafka_cluster,
@@ -323,7 +330,13 @@ impl Sink for KafkaSink {
     }
 
     fn remembered(&mut self, from: i64, each: &mut EachRecord<'_>) -> Result<(), SinkError> {
-        state::read(&self.config, from, each)
+        let life = self.life.as_ref().ok_or_else(not_open)?;
+        match &life.state {
+            // It begins with this life.
+            Some(_) if life.mark.is_some() => Ok(()),
+            Some(state) => state::read(&self.config, state, from, each),
+            None => Ok(()),
+        }
     }
 
     fn recorded_to(&self) -> Option<i64> {
@@ -344,6 +357,9 @@ impl Sink for KafkaSink {
             partitions_of_topics: life.partitions_of_topics.clone(),
         };
         let now = Timestamp::now();
+        if let Some(mark) = life.mark.take() {
+            life.transactions.write(&mark, now)?;
+        }
         let written_at = RecordedTime(now).to_string();
         let record = PositionRecord::new(
             &checkpoint,

@@ -62,12 +62,12 @@ pub struct PositionRecord {
 /// Where the state topic holds what rules remember at a position.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct StateRecord {
-    /// Names this beginning: no other has the same, also where the topic was made anew.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
+    /// Names this beginning, and is the value of the mark there: no other has the same, also where the topic was made
+    /// anew.
     pub(super) id: String,
     /// The first offset that counts: what is before belongs to an earlier beginning.
     pub(super) since: i64,
-    /// The columns that are there of every row of these tables.
+    /// What is there of every row of these tables.
     pub(super) kept: Kept,
 }
 

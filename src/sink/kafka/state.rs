@@ -1,7 +1,8 @@
 //! What rules remember, as the state topic has it: a compacted changelog, written in the transactions of the events.
 //!
 //! Its one partition holds every entry in the order of its changes, so reading it from where it began to the end gives
-//! what was remembered at the last commit, and nothing of what was not committed.
+//! what was remembered at the last commit, and nothing of what was not committed. It begins with a mark that the position
+//! record names: a topic without it is not the one that was written, or not all of it.
 
 use std::time::Duration;
 
@@ -11,9 +12,20 @@ use uuid::Uuid;
 use super::KafkaConfig;
 use super::position::{Reader, Recorded, StateRecord};
 use super::topics::Admin;
+use crate::event::EncodedBatch;
 use crate::mapping::Kept;
 use crate::sink::{EachRecord, Progress, SinkError};
 use crate::state::Changelog;
+
+/// The key of the mark that a state begins with; no entry of a memory has one like it.
+const MARK: &[u8] = b"begun";
+
+/// Where the state of one life of the sink is recorded.
+pub(super) struct StateOfLife {
+    pub(super) record: StateRecord,
+    /// The mark, where it is yet to be written.
+    pub(super) mark: Option<EncodedBatch>,
+}
 
 /// Where the state of this life is recorded: where the last one was, or from the end of the topic on where the
 /// existing rows are yet to be read.
@@ -24,7 +36,7 @@ pub(super) fn of(
     reader: &Reader<'_>,
     recorded: Option<&Recorded>,
     wanted: &Kept,
-) -> Result<StateRecord, SinkError> {
+) -> Result<StateOfLife, SinkError> {
     let streams = recorded
         .is_some_and(|recorded| matches!(recorded.checkpoint.progress, Progress::At { .. }));
     let known = recorded
@@ -36,20 +48,22 @@ pub(super) fn of(
             return Err(needs_state(&missing));
         }
     }
-    let (id, since) = match known {
-        Some(state) => (state.id.clone(), state.since),
-        None => {
-            let (_, end) = reader.watermarks(&reader.config().state_topic())?;
-            (String::new(), end)
-        }
-    };
-    Ok(StateRecord {
-        id: match id.is_empty() {
-            true => Uuid::new_v4().to_string(),
-            false => id,
-        },
-        since,
-        kept: wanted.clone(),
+    let kept = wanted.clone();
+    if let Some(state) = known {
+        let record = StateRecord {
+            kept,
+            ..state.clone()
+        };
+        return Ok(StateOfLife { record, mark: None });
+    }
+    let since = reader.watermarks(&reader.config().state_topic())?.1;
+    let id = Uuid::new_v4().to_string();
+    let mut mark = EncodedBatch::default();
+    mark.push_entry(MARK, Some(id.as_bytes()));
+    let record = StateRecord { id, since, kept };
+    Ok(StateOfLife {
+        record,
+        mark: Some(mark),
     })
 }
 
@@ -87,6 +101,9 @@ const SHOWS_FORGOTTEN: &str = "delete.retention.ms";
 
 /// The changelog as it is now. Its name has all that could make another one of it: the cluster, because a copy has other
 /// offsets, and the beginning.
+///
+/// # Errors
+/// `Refused` with [`State::StateStale`] if the topic does not reach back to where the state began.
 pub(super) fn changelog(
     config: &KafkaConfig,
     cluster: &str,
@@ -95,16 +112,14 @@ pub(super) fn changelog(
     let topic = config.state_topic();
     let (first, end) = Reader::connect(config)?.watermarks(&topic)?;
     let StateRecord { id, since, .. } = state;
-    if *since > end {
-        return Err(SinkError::Refused {
-            state: State::StateStale,
-            problem: format!(
-                "what the rules remember is in {topic} from offset {since} on, and the topic ends at {end}"
-            ),
-            hint: "was the topic deleted? `rowbridge position set --snapshot` reads the tables again and makes the state \
-                   anew"
-                .to_owned(),
-        });
+    if first > *since {
+        let what =
+            format!("it begins at offset {first}, and what the rules remember began at {since}");
+        return Err(stale(&topic, &what));
+    }
+    if end < *since {
+        let what = format!("it ends at offset {end}, and what the rules remember began at {since}");
+        return Err(stale(&topic, &what));
     }
     Ok(Changelog {
         beginning: format!("{cluster}/{topic}/{id}/{since}"),
@@ -132,12 +147,43 @@ pub(super) fn shows_forgotten(config: &KafkaConfig) -> Result<Duration, SinkErro
 }
 
 /// Hands over every entry from offset `from` on.
+///
+/// # Errors
+/// `Refused` with [`State::StateStale`] if the topic is read from where the state began and does not have its mark.
 pub(super) fn read(
     config: &KafkaConfig,
+    state: &StateRecord,
     from: i64,
     each: &mut EachRecord<'_>,
 ) -> Result<(), SinkError> {
-    Reader::connect(config)?.each(&config.state_topic(), from, each)
+    let topic = config.state_topic();
+    let mut is_marked = false;
+    let mut entries = |offset, key: &[u8], value: Option<&[u8]>| {
+        if key == MARK {
+            is_marked = value == Some(state.id.as_bytes());
+            return Ok(());
+        }
+        each(offset, key, value)
+    };
+    Reader::connect(config)?.each(&topic, from, &mut entries)?;
+    if from <= state.since && !is_marked {
+        return Err(stale(&topic, "the mark that it began with is not there"));
+    }
+    Ok(())
+}
+
+fn stale(topic: &str, what: &str) -> SinkError {
+    SinkError::Refused {
+        state: State::StateStale,
+        problem: format!(
+            "topic {topic} does not hold what the rules remember: {what}. It was deleted, emptied or cut off at its \
+             beginning since; nothing was published past the position, lost is what was remembered"
+        ),
+        hint: "`rowbridge position set --snapshot` reads the tables again and makes the state anew: `read` rules see \
+               every row once more, and what changed since the position gives no events; or start with a mapping that \
+               remembers nothing. The topic's cleanup.policy is `compact` alone: `rowbridge check` compares it"
+            .to_owned(),
+    }
 }
 
 #[cfg(test)]
