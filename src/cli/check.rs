@@ -3,12 +3,15 @@
 //! Configuration, then mapping, then source and sink. What cannot be looked at because something before it
 //! is broken is said to be left out. Writes nothing, anywhere.
 
+mod remembers;
+
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
 use rowbridge_api::{Finding, Severity};
 
+use self::remembers::Known;
 use super::args::CheckArgs;
 use super::{REFUSED, hash_key};
 use crate::config::{Config, ConfigError};
@@ -64,6 +67,8 @@ struct Found {
 #[derive(Debug, Default)]
 struct Report {
     findings: Vec<Found>,
+    /// What the mapping knows of rows beside the change at hand.
+    remembers: Vec<Known>,
     left_out: Vec<&'static str>,
 }
 
@@ -168,6 +173,7 @@ async fn gather(named: Option<&Path>, args: &CheckArgs, look: Look) -> Report {
         }
     };
     let mapping = compiled(&config, look, &mut report);
+    report.remembers = mapping.as_ref().map(Known::of).unwrap_or_default();
     if args.offline {
         report.left_out.push("source and sink: --offline");
         return report;
@@ -181,6 +187,7 @@ async fn gather(named: Option<&Path>, args: &CheckArgs, look: Look) -> Report {
         }
         state_folder(&config, mapping.as_ref(), &mut report);
         report.take(Area::Source, source(&config, mapping.as_ref()).await);
+        extents(&config, &mut report.remembers).await;
         report.take(Area::Sink, sink(&config, mapping.as_ref()).await);
     }
     #[cfg(not(all(feature = "postgres", feature = "mongodb", feature = "kafka")))]
@@ -284,6 +291,20 @@ fn state_folder(config: &Config, mapping: Option<&Mapping>, report: &mut Report)
     }
 }
 
+/// Asks the source how much there is of the tables. What keeps it from answering is among its findings.
+#[cfg(all(feature = "postgres", feature = "mongodb", feature = "kafka"))]
+async fn extents(config: &Config, known: &mut [Known]) {
+    if known.is_empty() {
+        return;
+    }
+    let Ok(surveyor) = super::init::surveyor(config).await else {
+        return;
+    };
+    if let Ok(extents) = surveyor.extents(&remembers::wanted(known)).await {
+        remembers::told(known, extents);
+    }
+}
+
 #[cfg(all(feature = "postgres", feature = "mongodb", feature = "kafka"))]
 async fn sink(
     config: &Config,
@@ -354,6 +375,7 @@ fn print_text(report: &Report, look: Look, out: &mut dyn Write) -> io::Result<()
         }
         writeln!(out)?;
     }
+    remembers::print(&report.remembers, look, out)?;
     for left_out in &report.left_out {
         writeln!(out, "not looked at: {left_out}")?;
     }
@@ -388,7 +410,7 @@ fn print_json(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         });
         writeln!(out, "{object}")?;
     }
-    Ok(())
+    remembers::print_json(&report.remembers, out)
 }
 
 #[cfg(test)]

@@ -20,6 +20,8 @@ use self::database::{Database, Settings};
 use self::folder::Folder;
 use self::surveyor::AnySurveyor;
 use super::args::InitArgs;
+use super::peers;
+use crate::config::{Config, SourceConfig};
 use crate::init::{self, Draft, Rows};
 use crate::paint::{Paint, Tone};
 use crate::refusal::{self, Refusal};
@@ -188,6 +190,18 @@ fn find<'c>(candidates: &'c [Candidate], named: &str) -> anyhow::Result<&'c Cand
             Err(Refusal::invalid(format!("there is no table {named}"), hint).into())
         }
     }
+}
+
+/// A session that looks at the tables of the configured source.
+///
+/// # Errors
+/// The source cannot be reached, or refuses us.
+pub(super) async fn surveyor(config: &Config) -> anyhow::Result<AnySurveyor> {
+    let settings = match &config.source {
+        SourceConfig::Postgres(settings) => Settings::Postgres(peers::postgres(config, settings)?),
+        SourceConfig::MongoDb(settings) => Settings::MongoDb(peers::mongodb(config, settings)),
+    };
+    Ok(AnySurveyor::connect(&settings).await?)
 }
 
 #[cfg(test)]

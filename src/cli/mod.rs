@@ -20,7 +20,10 @@ mod manual;
 mod peers;
 #[cfg(all(feature = "postgres", feature = "mongodb", feature = "kafka"))]
 mod position;
-#[cfg(all(feature = "postgres", feature = "mongodb", feature = "kafka"))]
+#[cfg_attr(
+    not(all(feature = "postgres", feature = "mongodb", feature = "kafka")),
+    allow(dead_code, reason = "without connectors little is counted")
+)]
 mod quantity;
 #[cfg(all(feature = "postgres", feature = "mongodb", feature = "kafka"))]
 mod record;

@@ -7,6 +7,7 @@ mod deployment;
 mod documentation;
 mod dry_run;
 mod image;
+mod linter;
 mod manual;
 mod packs;
 mod privacy;

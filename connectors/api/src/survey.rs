@@ -128,3 +128,17 @@ pub enum Origin {
     /// So many rows that were looked at: there may be others.
     Sample { rows: usize },
 }
+
+/// What it takes to keep the rows of a table, or to have their old ones sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Extent {
+    pub table: TableName,
+    /// As [`Candidate::rows`].
+    pub rows: Option<u64>,
+    /// How many bytes of a row are in the columns that were asked for, on average; `None` where the source has not
+    /// counted. Of a document it is all of it.
+    pub row_bytes: Option<u64>,
+    pub before: BeforeImage,
+    /// As [`Survey::enabling`].
+    pub enabling: Option<Enabling>,
+}

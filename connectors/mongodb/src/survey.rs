@@ -12,11 +12,11 @@ mod fields;
 use std::time::Duration;
 
 use bson::raw::RawDocumentBuf;
-use bson::{Document, doc};
+use bson::{Bson, Document, doc};
 use futures_util::TryStreamExt as _;
 use mongodb::Client;
 use mongodb::error::Error;
-use rowbridge_api::survey::{Basis, BeforeImage, Candidate, Enabling, Seen, Survey};
+use rowbridge_api::survey::{Basis, BeforeImage, Candidate, Enabling, Extent, Seen, Survey};
 use rowbridge_api::{SourceError, State, TableName};
 
 use crate::check::{IMAGES_COST, enabling_images};
@@ -102,6 +102,46 @@ impl Surveyor {
         candidates::read(&self.client, self.database.as_deref()).await
     }
 
+    /// How much there is of collections, whatever columns are asked for; nothing for one that is not there.
+    ///
+    /// # Errors
+    /// They cannot be listed.
+    pub async fn extents(
+        &self,
+        tables: &[(TableName, Vec<String>)],
+    ) -> Result<Vec<Option<Extent>>, SourceError> {
+        let candidates = self.candidates().await?;
+        let mut extents = Vec::new();
+        for (table, _) in tables {
+            extents.push(
+                match candidates.iter().find(|known| known.table == *table) {
+                    Some(known) => Some(self.extent(known).await),
+                    None => None,
+                },
+            );
+        }
+        Ok(extents)
+    }
+
+    async fn extent(&self, known: &Candidate) -> Extent {
+        let Candidate { table, .. } = known;
+        let asked = doc! { "collStats": &table.name };
+        // Not every user may ask.
+        let told = self.client.database(&table.schema).run_command(asked).await;
+        let average = told.ok().and_then(|told| match told.get("avgObjSize") {
+            Some(Bson::Int32(bytes)) => u64::try_from(*bytes).ok(),
+            Some(Bson::Int64(bytes)) => u64::try_from(*bytes).ok(),
+            _ => None,
+        });
+        Extent {
+            table: table.clone(),
+            rows: known.rows,
+            row_bytes: average,
+            before: known.before.clone(),
+            enabling: enabling(known),
+        }
+    }
+
     /// Looks at `tables`, in their order.
     ///
     /// # Errors
@@ -168,10 +208,7 @@ impl Surveyor {
             key: known.key.clone(),
             unique: Vec::new(),
             before: known.before.clone(),
-            enabling: (known.before != BeforeImage::Whole).then(|| Enabling {
-                statement: enabling_images(table),
-                cost: IMAGES_COST.to_owned(),
-            }),
+            enabling: enabling(known),
             references: Vec::new(),
             samples,
             remarks,
@@ -253,4 +290,12 @@ impl Surveyor {
             _ => failed(&doing, error),
         }
     }
+}
+
+/// What makes a collection keep its documents as they were, where it does not.
+fn enabling(known: &Candidate) -> Option<Enabling> {
+    (known.before != BeforeImage::Whole).then(|| Enabling {
+        statement: enabling_images(&known.table),
+        cost: IMAGES_COST.to_owned(),
+    })
 }

@@ -6,13 +6,15 @@
 //!
 //! - `candidates`: which tables could be captured
 //! - `structure`: columns, keys, replica identity
+//! - `extent`: how many rows there are, and how long
 //! - `values`: the few values of a column, and some rows
 
 mod candidates;
+mod extent;
 mod structure;
 mod values;
 
-use rowbridge_api::survey::{Candidate, Survey};
+use rowbridge_api::survey::{Candidate, Extent, Survey};
 use rowbridge_api::{SourceError, TableName};
 
 use crate::catalogue::TypeNames;
@@ -98,6 +100,27 @@ impl Surveyor {
     /// The catalogue cannot be read.
     pub async fn candidates(&self) -> Result<Vec<Candidate>, SourceError> {
         candidates::read(&self.sql).await
+    }
+
+    /// How much there is of tables, in these columns of each; nothing for a table that is not there.
+    ///
+    /// # Errors
+    /// The catalogue cannot be read.
+    pub async fn extents(
+        &self,
+        tables: &[(TableName, Vec<String>)],
+    ) -> Result<Vec<Option<Extent>>, SourceError> {
+        let candidates = self.candidates().await?;
+        let mut extents = Vec::new();
+        for (table, columns) in tables {
+            extents.push(
+                match candidates.iter().find(|known| known.table == *table) {
+                    Some(known) => Some(extent::read(self, known, columns).await?),
+                    None => None,
+                },
+            );
+        }
+        Ok(extents)
     }
 
     /// Looks at `tables`, in their order.

@@ -1,12 +1,12 @@
 //! Looks at tables with whichever connector the database takes.
 
-use rowbridge_api::survey::{Candidate, Survey};
+use rowbridge_api::survey::{Candidate, Extent, Survey};
 use rowbridge_api::{SourceError, TableName};
 
 use super::database::Settings;
 
 /// A session with a database.
-pub(super) enum AnySurveyor {
+pub(in crate::cli) enum AnySurveyor {
     Postgres(rowbridge_postgres::Surveyor),
     MongoDb(rowbridge_mongodb::Surveyor),
 }
@@ -30,6 +30,16 @@ impl AnySurveyor {
         match self {
             Self::Postgres(surveyor) => surveyor.candidates().await,
             Self::MongoDb(surveyor) => Box::pin(surveyor.candidates()).await,
+        }
+    }
+
+    pub(in crate::cli) async fn extents(
+        &self,
+        tables: &[(TableName, Vec<String>)],
+    ) -> Result<Vec<Option<Extent>>, SourceError> {
+        match self {
+            Self::Postgres(surveyor) => surveyor.extents(tables).await,
+            Self::MongoDb(surveyor) => Box::pin(surveyor.extents(tables)).await,
         }
     }
 

@@ -165,6 +165,18 @@ fn lists(json: &[String]) -> Vec<Vec<String>> {
         .collect()
 }
 
+/// What makes the source send whole old rows of a table, where it does not.
+pub(super) async fn enabling_of(
+    surveyor: &Surveyor,
+    candidate: &Candidate,
+) -> Result<Option<Enabling>, SourceError> {
+    let doing = format!("read the keys of {}", candidate.table);
+    let name = quote_table(&candidate.table);
+    let keys = surveyor.sql.query(&doing, KEYS, &[&name]).await?;
+    let row = keys.first();
+    Ok(row.and_then(|row| enabling(candidate, &row.get::<_, Vec<String>>(3))))
+}
+
 fn enabling(candidate: &Candidate, without_full: &[String]) -> Option<Enabling> {
     if candidate.before == BeforeImage::Whole {
         return None;
