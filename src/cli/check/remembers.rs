@@ -127,8 +127,8 @@ impl Known {
         }
         match &remembers.before {
             Before::NotRead => lines.push(("row before:", "not read".to_owned())),
-            Before::Source(columns) => lines.push(("row before:", self.from_source(columns))),
-            Before::State => lines.push(("row before:", self.from_state())),
+            Before::Source(columns) => lines.push(("row before:", self.words_of_source(columns))),
+            Before::State => lines.push(("row before:", self.words_of_state())),
         }
         if !remembers.kept.is_empty() {
             let (kept, all) = (&remembers.kept, remembers.columns);
@@ -144,7 +144,7 @@ impl Known {
         lines
     }
 
-    fn from_source(&self, columns: &[String]) -> String {
+    fn words_of_source(&self, columns: &[String]) -> String {
         let columns = columns.join(", ");
         let instead = "`before = \"state\"` in [tables] keeps that here instead";
         match &self.extent {
@@ -163,7 +163,7 @@ impl Known {
         }
     }
 
-    fn from_state(&self) -> String {
+    fn words_of_state(&self) -> String {
         let from_state = "from what is kept (`before = \"state\"`)";
         match &self.extent {
             Asked::Told(extent) if extent.before == BeforeImage::Whole => format!(

@@ -289,9 +289,9 @@ impl Table {
     /// The old row of an update or a delete, as the source sends it: where it sends none, the key did not change.
     fn old(&self, row: &Row) -> Image {
         let mut image = row.map(Cell::Sent);
-        for column in 0..COLUMNS.len() {
+        for (column, cell) in image.iter_mut().enumerate() {
             if self.identity == Identity::Key && !self.key.contains(&column) {
-                image[column] = Cell::LeftOut;
+                *cell = Cell::LeftOut;
             }
         }
         image
