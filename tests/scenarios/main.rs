@@ -28,3 +28,4 @@ mod snapshot;
 mod statements;
 mod states;
 mod terminal;
+mod working_copy;

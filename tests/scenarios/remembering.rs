@@ -122,7 +122,7 @@ ver = "int8"
 notes = "text"
 "#;
 
-async fn rig(name: &str) -> Result<Rig> {
+pub(crate) async fn rig(name: &str) -> Result<Rig> {
     let rig = Rig::shared(name).await?;
     rig.sql(SCHEMA).await?;
     rig.write_pack_with(MAPPING, SCHEMA_TOML)?;
@@ -130,14 +130,14 @@ async fn rig(name: &str) -> Result<Rig> {
 }
 
 /// Passengers that change seats all the time, on several connections.
-struct Load {
+pub(crate) struct Load {
     stop: Arc<AtomicBool>,
-    steps: Arc<AtomicU64>,
+    pub(crate) steps: Arc<AtomicU64>,
     workers: Vec<JoinHandle<Result<()>>>,
 }
 
 impl Load {
-    async fn start(rig: &Rig) -> Result<Self> {
+    pub(crate) async fn start(rig: &Rig) -> Result<Self> {
         let (stop, steps) = (
             Arc::new(AtomicBool::new(false)),
             Arc::new(AtomicU64::new(0)),
@@ -169,7 +169,7 @@ impl Load {
         })
     }
 
-    async fn stop(self) -> Result<u64> {
+    pub(crate) async fn stop(self) -> Result<u64> {
         self.stop.store(true, Ordering::Relaxed);
         for worker in self.workers {
             worker.await??;
@@ -266,7 +266,7 @@ fn takes_back_the_last(events: &[Event]) -> Result<()> {
     Ok(())
 }
 
-async fn eventually_told(rig: &Rig) -> Result<usize> {
+pub(crate) async fn eventually_told(rig: &Rig) -> Result<usize> {
     let started = Instant::now();
     loop {
         match is_told(rig).await {
@@ -499,7 +499,7 @@ async fn a_huge_transaction_takes_little_memory_and_goes_on_after_a_kill_in_its_
 }
 
 /// The highest resident memory of a process so far.
-fn rss_kib(pid: u32) -> Result<u64> {
+pub(crate) fn rss_kib(pid: u32) -> Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     Ok(line

@@ -154,6 +154,7 @@ impl Rig {
         } = self;
         let text = format!(
             "pipeline = \"{pipeline}\"\nmapping = \"{mapping}\"\n\
+             [state]\ndirectory = \"state\"\n\
              {source}url = \"{database_url}\"\n\
              [sink.kafka]\nbrokers = \"{brokers}\"\n[log]\nlevel = \"debug\"\n{more}"
         );
@@ -199,6 +200,11 @@ impl Rig {
     /// The folder of the mapping.
     pub(crate) fn pack(&self) -> PathBuf {
         self.dir.path().join(&self.mapping)
+    }
+
+    /// The working copy of what this pipeline's rules remember.
+    pub(crate) fn state_folder(&self) -> PathBuf {
+        self.path("state").join(&self.pipeline)
     }
 
     pub(crate) fn config(&self) -> PathBuf {
