@@ -84,8 +84,8 @@ fn working_copy<S: Sink>(
     let mut restoring = copy.follow()?;
     let mut fault = None;
     let mut reading = Reading::new(changelog, stop);
-    // A new copy reads an empty changelog too: it may have to tell that it is not the one it was.
-    let read = match from < changelog.end || !is_old {
+    // From its beginning even an empty changelog is read: it may have to tell that it is not the one it was.
+    let read = match from < changelog.end || from <= changelog.since {
         true => sink.remembered(from, &mut |offset, key, value| {
             if let Err(fallen) = restoring.take(offset, key, value) {
                 let problem = fallen.to_string();

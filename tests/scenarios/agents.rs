@@ -13,11 +13,11 @@ const FLIGHT: &str = "BA900/2026-12-24/Y";
 fn sale(agent: usize) -> String {
     format!(
         "WITH seat AS (
-             UPDATE inventory SET sold = sold + 1
-             WHERE flight_no = 'BA900' AND departure_date = '2026-12-24' AND cabin = 'Y' AND sold < capacity
-             RETURNING sold)
+             SELECT capacity - available + 1 AS number FROM inventory
+             WHERE flight_no = 'BA900' AND departure_date = '2026-12-24' AND cabin = 'Y' AND available > 0
+             FOR UPDATE)
          INSERT INTO segments (pnr, flight_no, departure_date, cabin, fare_class, fare, status, sales_channel, seat_no)
-         SELECT 'AGENT{agent}', 'BA900', '2026-12-24', 'Y', 'M', 100, 'OPEN', 'agent', sold || 'A' FROM seat
+         SELECT 'AGENT{agent}', 'BA900', '2026-12-24', 'Y', 'M', 100, 'OPEN', 'agent', number || 'A' FROM seat
          RETURNING seat_no"
     )
 }
@@ -40,7 +40,7 @@ async fn two_agents_and_more_sell_the_last_seat_and_the_partition_shows_the_comm
     let mut daemon = rig.daemon().await?;
     daemon.ready().await?;
     rig.sql(&format!(
-        "INSERT INTO inventory VALUES ('BA900', '2026-12-24', 'Y', {SEATS}, 0);
+        "INSERT INTO inventory VALUES ('BA900', '2026-12-24', 'Y', {SEATS}, {SEATS});
          INSERT INTO bookings SELECT 'AGENT' || n, 'CONFIRMED', 'agent', 'a@example.com', 'GBP', 100
          FROM generate_series(0, {AGENTS} - 1) n"
     ))

@@ -121,14 +121,14 @@ async fn a_password_that_is_rotated_while_the_stream_is_cut_is_waited_for() -> R
     let url = postgres.database(NAME).await?;
     let owner = Rig::on(NAME, &url, &kafka.brokers()).await?;
     owner
-        .sql(&format!(
+        .sql(
             "CREATE ROLE app LOGIN REPLICATION PASSWORD 'first-s3cret'; \
-             GRANT CREATE ON DATABASE {NAME} TO app; \
              GRANT app TO CURRENT_USER; \
              DO $$ DECLARE t text; BEGIN \
+                 EXECUTE format('GRANT CREATE ON DATABASE %I TO app', current_database()); \
                  FOR t IN SELECT format('%I.%I', schemaname, tablename) FROM pg_tables WHERE schemaname = 'public' \
-                 LOOP EXECUTE 'ALTER TABLE ' || t || ' OWNER TO app'; END LOOP; END $$"
-        ))
+                 LOOP EXECUTE 'ALTER TABLE ' || t || ' OWNER TO app'; END LOOP; END $$",
+        )
         .await?;
     open_accounts(&owner, 50).await?;
     let rig = owner.moved(NAME, &url.replace("postgres@", "app@"), &kafka.brokers())?;

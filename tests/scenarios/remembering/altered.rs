@@ -80,8 +80,8 @@ async fn columns_that_are_added_and_widened_do_not_make_what_is_remembered_doubt
 /// In a publication of all tables nothing else shows that it is another one.
 #[tokio::test]
 async fn a_looked_up_table_that_is_made_again_is_state_stale() -> Result<()> {
-    let rig = rig("made_again").await?;
-    rig.sql("CREATE PUBLICATION rowbridge_made_again FOR ALL TABLES WITH (publish_via_partition_root = true)")
+    let rig = rig("looked_up_made_again").await?;
+    rig.sql("CREATE PUBLICATION rowbridge_looked_up_made_again FOR ALL TABLES WITH (publish_via_partition_root = true)")
         .await?;
     rig.write_config_source("create_publication = false")?;
     let mut daemon = rig.daemon().await?;

@@ -131,6 +131,7 @@ fn told(pack: &Path) -> Result<Vec<Told>> {
         schema: file(&pack.join("schema.toml"))?,
         params: toml::Table::new(),
     };
+    let keyed_by_transaction = records::keyed_by_transaction(&source.mapping.text)?;
     let compiled = Mapping::compile(&source);
     let (mapping, _) = compiled.map_err(|all| anyhow::anyhow!("{all:?}"))?;
     let mapping = Arc::new(mapping.with_hash_key(HashKey::published()));
@@ -144,6 +145,7 @@ fn told(pack: &Path) -> Result<Vec<Told>> {
         let case = CaseFile::read(&path)?;
         for event in &mut expected {
             records::without_commit_time(event, |time| case.commits_at(time));
+            records::without_transaction_key(event, &keyed_by_transaction);
         }
         told.push(Told { case, expected });
     }

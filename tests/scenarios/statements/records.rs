@@ -1,5 +1,6 @@
 //! What a pipeline published, as cases see it, and in what it may differ from what a case gives without a server.
 
+use std::collections::HashSet;
 use std::ops::Range;
 
 use anyhow::{Context, Result, ensure};
@@ -19,6 +20,38 @@ pub(super) fn without_commit_time(event: &mut Published, commits_at: impl Fn(&st
             OF_THE_COMMIT.clone_into(value);
         }
     }
+}
+
+/// Instead of a key that is the transaction's number.
+const OF_THE_TRANSACTION: &str = "of the transaction";
+
+/// Takes the key out of an event that is keyed by its transaction, as those of a table without a key are.
+pub(super) fn without_transaction_key(event: &mut Published, keyed_so: &HashSet<String>) {
+    if keyed_so.contains(&event.event_type) {
+        event.key = Some(OF_THE_TRANSACTION.to_owned());
+    }
+}
+
+/// The types of events that are keyed by their transaction, in a mapping's text.
+pub(super) fn keyed_by_transaction(mapping: &str) -> Result<HashSet<String>> {
+    let mapping: toml::Table = mapping.parse()?;
+    let text = |table: Option<&toml::Value>, key: &str| {
+        let value = table?.get(key)?.as_str()?;
+        Some(value.to_owned())
+    };
+    let events = mapping.get("event").and_then(toml::Value::as_array);
+    let mut types = HashSet::new();
+    for event in events.into_iter().flatten() {
+        let of_table = || {
+            let table = text(Some(event), "table")?;
+            text(mapping.get("defaults")?.get(&table), "key")
+        };
+        let key = text(Some(event), "key").or_else(of_table);
+        if key.as_deref() == Some("{$.tx.id}") {
+            types.extend(text(Some(event), "type"));
+        }
+    }
+    Ok(types)
 }
 
 /// A record with its place in the source.
@@ -164,11 +197,18 @@ fn told_of_run(event: &Published, expected: &Published, all: &[&Published]) -> S
         headers.push(format!("{name}: {value}"));
     }
     headers.sort_unstable();
+    let is_number = |key: &str| key.parse::<u64>().is_ok();
+    let key = match &expected.key {
+        Some(key) if key == OF_THE_TRANSACTION && event.key.as_deref().is_some_and(is_number) => {
+            &expected.key
+        }
+        _ => &event.key,
+    };
     format!(
         "{} to {:?} with key {:?}: {} [{}]",
         event.event_type,
         event.topic,
-        event.key,
+        key,
         body(event),
         headers.join(", ")
     )
