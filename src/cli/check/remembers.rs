@@ -27,6 +27,10 @@ pub(super) struct Known {
 
 /// What the source said of a table.
 #[derive(Debug)]
+#[cfg_attr(
+    not(all(feature = "postgres", feature = "mongodb", feature = "kafka")),
+    allow(dead_code, reason = "nobody is there to be asked")
+)]
 enum Asked {
     /// It was not asked, or could not be.
     Not,
