@@ -170,7 +170,7 @@ fn read(mapping: &Arc<Mapping>, text: &str) -> Result<Vec<Batch>> {
     let mut reader = ChangeReader::new(Arc::new(Tables::of(mapping)));
     let mut batches = Vec::new();
     let mut batch = Batch::default();
-    for line in text.lines().skip(1) {
+    for line in text.lines() {
         reader.line(line, &mut batch)?;
         if matches!(batch.items.last(), Some(Item::Commit(_))) {
             batches.push(std::mem::take(&mut batch));

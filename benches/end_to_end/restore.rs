@@ -77,9 +77,10 @@ pub(crate) async fn run(servers: &Servers, workload: &str, rows: u64) -> Result<
     client
         .batch_execute(&format!(
             "INSERT INTO member SELECT n, 'T' || n % 1000, 'a name of some length ' || md5(n::text), n * 7, date '2000-01-01' + (n % 9000)::int
-             FROM generate_series(1, {rows}) n; VACUUM ANALYZE member"
+             FROM generate_series(1, {rows}) n"
         ))
         .await?;
+    client.batch_execute("VACUUM ANALYZE member").await?;
     let pack = Pack {
         mapping: MAPPING.to_owned(),
         schema: SCHEMA_TOML.to_owned(),
