@@ -282,7 +282,10 @@ pub(super) fn consumer(config: &KafkaConfig) -> Result<ClientConfig, SinkError> 
         .set("isolation.level", "read_committed")
         .set("enable.partition.eof", "true")
         .set("auto.offset.reset", "earliest")
-        .set("fetch.wait.max.ms", "10");
+        .set("fetch.wait.max.ms", "10")
+        // By default it waits a second whenever its queue is full, and the queue holds 64 MiB.
+        .set("fetch.queue.backoff.ms", "5")
+        .set("queued.max.messages.kbytes", "4096");
     Ok(client)
 }
 
