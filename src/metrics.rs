@@ -193,6 +193,16 @@ impl Metrics {
         self.events.add(rule, events);
     }
 
+    /// The same metrics, where rules are numbered as these are.
+    #[must_use]
+    pub fn of_rules(&self, event_types: &[String]) -> Self {
+        Self {
+            events: self.events.of_rules(event_types),
+            quarantined: self.quarantined.of_rules(event_types),
+            ..self.clone()
+        }
+    }
+
     /// Counts quarantine records of the rule numbered `rule` that became visible.
     pub fn add_quarantined(&self, rule: u16, records: u64) {
         self.quarantined.add(rule, records);

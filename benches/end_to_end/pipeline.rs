@@ -14,7 +14,7 @@ use tokio::process::{Child, Command};
 
 use crate::Servers;
 
-const DEADLINE: Duration = Duration::from_secs(120);
+const DEADLINE: Duration = Duration::from_secs(600);
 
 /// What a pipeline reads and makes of it.
 pub(crate) struct Pack {

@@ -204,6 +204,7 @@ impl Replay {
                     cache_bytes: CACHE_BYTES,
                 };
                 let changelog = Changelog {
+                    generations: rowbridge::mapping::Generations::new(),
                     beginning: "replay".to_owned(),
                     since: 0,
                     first: 0,

@@ -29,7 +29,7 @@ pub(crate) enum Command {
     ///
     /// SIGTERM and SIGINT commit what was read and stop within limits.grace_period_seconds; a second signal
     /// stops at once. Exit code 0: stopped; 1: failed; 2: refused, with the reason and what to do.
-    Run,
+    Run(RunArgs),
     /// Report everything that would keep the pipeline from running, each with its fix
     ///
     /// Configuration, mapping, the source's settings and rights, the brokers' topics and rights. Writes
@@ -79,6 +79,14 @@ pub(crate) enum Command {
         #[arg(value_name = "FOLDER")]
         folder: PathBuf,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// Where the mapping looks up what was not kept so far: read those tables, while the mapping that published last
+    /// goes on up to that moment, and take over there
+    #[arg(long)]
+    pub(crate) reseed: bool,
 }
 
 #[derive(Debug, Args)]

@@ -73,7 +73,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         let config = cli.config.as_deref();
         match cli.command {
             #[cfg(all(feature = "postgres", feature = "mongodb", feature = "kafka"))]
-            Command::Run => Box::pin(run::run(load(config)?)).await,
+            Command::Run(args) => Box::pin(run::run(load(config)?, &args)).await,
             Command::Check(args) => Box::pin(check::run(config, &args)).await,
             Command::DryRun(args) => Box::pin(dry_run::run(config, &args)).await,
             Command::Test(args) => test::run(&args),
@@ -89,7 +89,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
             #[cfg(all(feature = "postgres", feature = "mongodb", feature = "kafka"))]
             Command::Record(args) => Box::pin(record::run(config, &args)).await,
             #[cfg(not(all(feature = "postgres", feature = "mongodb", feature = "kafka")))]
-            Command::Run
+            Command::Run(_)
             | Command::Init(_)
             | Command::Position { .. }
             | Command::Drop(_)

@@ -1,19 +1,22 @@
 //! `rowbridge run`: the daemon.
 
 mod live;
+mod reseed;
 mod status_line;
 
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use anyhow::Result;
 use tokio_util::sync::CancellationToken;
 
-use super::{FAILED, hash_key, peers, source};
+use super::args::RunArgs;
+use super::source::{self, AnySource};
+use super::{FAILED, hash_key, peers};
 use crate::config::{Config, SinkConfig};
 use crate::health::Health;
 use crate::http::Server;
-use crate::mapping::Mapping;
+use crate::mapping::{Mapping, Pack};
 use crate::metrics::Metrics;
 use crate::pack;
 use crate::paint::Look;
@@ -25,47 +28,70 @@ use crate::stop::{Cut, told_to_stop};
 use live::StatusLine;
 
 /// Runs the pipeline until it is told to stop, or refuses.
-pub(crate) async fn run(config: Config) -> Result<ExitCode> {
-    let mapping = Arc::new(compile(&config)?);
-    let published = Arc::clone(&mapping);
+pub(crate) async fn run(config: Config, args: &RunArgs) -> Result<ExitCode> {
+    let pack = pack::read(&config.mapping, config.params.clone())?;
+    let mapping = Arc::new(compile(&config, &pack)?);
     match &config.sink {
         SinkConfig::Kafka(settings) => {
             let kafka = peers::kafka(&config, settings)?;
-            let published = Published::of(&published);
-            Box::pin(daemon(&config, mapping, move || {
-                Ok(KafkaSink::new(kafka.clone(), published.clone()))
-            }))
-            .await
+            let published = Published::of_files(&mapping, &pack);
+            let reseeded = Arc::new(OnceLock::new());
+            let make_sink = {
+                let (kafka, published) = (kafka.clone(), published.clone());
+                let reseeded = Arc::clone(&reseeded);
+                move || {
+                    let sink = KafkaSink::new(kafka.clone(), published.clone());
+                    Ok(sink.reseeded(reseeded.get().cloned()))
+                }
+            };
+            let prepare = async |source: &mut AnySource, plan: &Plan<_>| {
+                if args.reseed
+                    && let Some(read) =
+                        reseed::read(source, plan, &config, &kafka, &published).await?
+                {
+                    let _ = reseeded.set(read);
+                }
+                Ok(())
+            };
+            Box::pin(daemon(&config, mapping, make_sink, prepare)).await
         }
         SinkConfig::Stdout {} => {
             let pipeline = config.pipeline.clone();
-            Box::pin(daemon(&config, mapping, move || {
+            let printed = Arc::clone(&mapping);
+            let make_sink = move || {
                 Ok(StdoutSink::new(
-                    Arc::clone(&published),
+                    Arc::clone(&printed),
                     &pipeline,
                     std::io::stdout(),
                 ))
-            }))
-            .await
+            };
+            // It keeps nothing from run to run, and reads everything at each start.
+            let prepare = async |_: &mut AnySource, _: &Plan<_>| Ok(());
+            Box::pin(daemon(&config, mapping, make_sink, prepare)).await
         }
     }
 }
 
-/// The configured mapping, compiled; its warnings are logged.
-fn compile(config: &Config) -> Result<Mapping> {
-    let (mapping, warnings) =
-        Mapping::compile(&pack::read(&config.mapping, config.params.clone())?)?;
+/// A mapping, compiled, with the configured key; its warnings are logged.
+fn compile(config: &Config, pack: &Pack) -> Result<Mapping> {
+    let (mapping, warnings) = Mapping::compile(pack)?;
     if !warnings.is_empty() {
         tracing::warn!("{}", warnings.render(Look::PLAIN));
     }
     hash_key::keyed(mapping, Some(&config.privacy))
 }
 
-/// The pipeline with its probes, until a signal.
-async fn daemon<S, M>(config: &Config, mapping: Arc<Mapping>, make_sink: M) -> Result<ExitCode>
+/// The pipeline with its probes, until a signal; `prepare` comes before its first session.
+async fn daemon<S, M, P>(
+    config: &Config,
+    mapping: Arc<Mapping>,
+    make_sink: M,
+    prepare: P,
+) -> Result<ExitCode>
 where
     S: Sink,
     M: Fn() -> Result<S, SinkError> + Send + Sync + 'static,
+    P: AsyncFnOnce(&mut AnySource, &Plan<M>) -> Result<()>,
 {
     let mut source = source::configured(config)?;
     let health = Health::new(config.http.stale_after);
@@ -87,7 +113,10 @@ where
         shutdown: shutdown.clone(),
     };
     let pipeline = async {
-        let ended = pipeline::run(&mut source, &plan).await;
+        let ended = match prepare(&mut source, &plan).await {
+            Ok(()) => pipeline::run(&mut source, &plan).await.map_err(Into::into),
+            Err(error) => Err(error),
+        };
         answering.cancel();
         ended
     };

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 
 use anyhow::Result;
-use rowbridge_api::{Claim, Finding, Source, SourceError, SourceIo, TableNeeds};
+use rowbridge_api::{Claim, Finding, Frozen, Source, SourceError, SourceIo, TableNeeds};
 use rowbridge_mongodb::MongoSource;
 use rowbridge_postgres::{PostgresSource, PreviewPublication, PreviewSource};
 
@@ -73,6 +73,14 @@ impl Source for AnySource {
             Self::Postgres(source) => source.hold().await,
             Self::PostgresPreview(source) => source.hold().await,
             Self::MongoDb(source) => source.hold().await,
+        }
+    }
+
+    async fn freeze(&mut self, tables: &[TableNeeds]) -> Result<Frozen, SourceError> {
+        match self {
+            Self::Postgres(source) => source.freeze(tables).await,
+            Self::PostgresPreview(source) => source.freeze(tables).await,
+            Self::MongoDb(source) => Box::pin(source.freeze(tables)).await,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rowbridge_api::{Batch, Change, Op, Position, Shape, Transaction};
+use rowbridge_api::{Batch, Change, Op, Position, Shape, TableNeeds, Transaction};
 
 use super::bind;
 use super::encode;
@@ -201,6 +201,25 @@ impl Evaluator {
         }
         self.work.whole = whole;
         Ok(())
+    }
+
+    /// Forgets what was kept of rows before they were read anew.
+    ///
+    /// # Errors
+    /// The memory cannot be read.
+    pub fn retire(&mut self) -> Result<(), Stop> {
+        let mut kept = self.rules.mapping.tables.iter();
+        kept.try_for_each(|table| self.work.keeper.retire(table))
+    }
+
+    /// Forgets what an interrupted reading left of the rows of these tables, which are about to be read.
+    ///
+    /// # Errors
+    /// The memory cannot be read.
+    pub fn begin_anew(&mut self, tables: &[TableNeeds]) -> Result<(), Stop> {
+        let all = self.rules.mapping.tables.iter();
+        let mut read = all.filter(|table| tables.iter().any(|needs| needs.table == table.source));
+        read.try_for_each(|table| self.work.keeper.begin_anew(table))
     }
 
     /// Takes a row that was there before the stream began: it is kept where others look it up, and gives no event.

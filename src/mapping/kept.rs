@@ -37,6 +37,9 @@ use super::memory::Memory;
 use super::others::Buffer;
 use super::rule::{By, Lookup, Table, UnchangedFrom};
 
+/// What is kept of a table's rows.
+const ALL_OF_ROWS: [&str; 3] = [entry::ROW, entry::INDEX, entry::SHAPE];
+
 /// Keeps rows and finds them again.
 pub(super) struct Keeper {
     memory: Box<dyn Memory>,
@@ -132,6 +135,38 @@ impl Keeper {
         Ok(())
     }
 
+    /// Forgets the rows of a table that were kept before they were read anew.
+    ///
+    /// # Errors
+    /// The memory cannot be read.
+    pub(super) fn retire(&mut self, table: &Table) -> Result<(), Stop> {
+        match table.generation.checked_sub(1) {
+            Some(last) => self.forget_generation(table, last, &ALL_OF_ROWS),
+            None => Ok(()),
+        }
+    }
+
+    /// Forgets what an interrupted reading left of the rows of a table that are about to be read.
+    ///
+    /// # Errors
+    /// The memory cannot be read.
+    pub(super) fn begin_anew(&mut self, table: &Table) -> Result<(), Stop> {
+        self.forget_generation(table, table.generation, &ALL_OF_ROWS)
+    }
+
+    fn forget_generation(
+        &mut self,
+        table: &Table,
+        generation: u32,
+        kinds: &[&str],
+    ) -> Result<(), Stop> {
+        let mut prefix = Key::default();
+        kinds.iter().try_for_each(|kind| {
+            let prefix = prefix.begin_generation(kind, table, generation);
+            self.memory.forget_all(prefix.bytes())
+        })
+    }
+
     /// Follows a change of a table whose rows are kept.
     ///
     /// # Errors
@@ -148,12 +183,8 @@ impl Keeper {
         let (before, after) = (batch.before(change), batch.after(change));
         match change.op {
             Op::Truncate => {
-                let mut prefix = Key::default();
-                for kind in [entry::ROW, entry::INDEX] {
-                    let prefix = prefix.begin(kind, place.table);
-                    self.memory.forget_all(prefix.bytes())?;
-                }
-                Ok(())
+                let kinds = [entry::ROW, entry::INDEX];
+                self.forget_generation(place.table, place.table.generation, &kinds)
             }
             Op::Delete => {
                 if !self.old_key.of_row(place.table, place.bound, before) {

@@ -37,7 +37,7 @@ pub(super) enum Illegal {
 }
 
 /// One `[lifecycle.<name>]`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Lifecycle {
     /// `lifecycle <name>`: what it is called among rules.
     pub(super) rule: String,
@@ -61,7 +61,7 @@ pub(super) struct Lifecycle {
 }
 
 /// A state that the mapping names.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct State {
     pub(super) literal: Literal,
     pub(super) text: String,
@@ -94,7 +94,7 @@ pub(super) enum Named {
 }
 
 /// `transition` of a rule.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Transition {
     /// Number in [`Table::lifecycles`].
     pub(super) lifecycle: u16,

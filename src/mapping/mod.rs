@@ -45,6 +45,8 @@ mod work;
 #[cfg(test)]
 mod wrong;
 
+use std::sync::Arc;
+
 use rowbridge_api::{Column, Identity, Shape, ShapeId, State, TableName, TableNeeds};
 
 pub use self::diagnostic::{Diagnostics, Severity};
@@ -74,6 +76,10 @@ pub struct Pack {
 
 /// What is kept, by source table: columns of its rows, and what they are found by (`by number, day`).
 pub type Kept = std::collections::BTreeMap<String, std::collections::BTreeSet<String>>;
+
+/// By source table, how often its rows were read anew since the state began; none of a table that is not listed. What is
+/// kept of an earlier generation does not count any more.
+pub type Generations = std::collections::BTreeMap<String, u32>;
 
 /// One topic that events go to, as the mapping declares it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,7 +112,7 @@ pub enum Envelope {
 }
 
 /// A compiled mapping. Immutable and shared.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Mapping {
     name: String,
     version: u32,
@@ -260,6 +266,20 @@ impl Mapping {
         });
         let kept: Kept = kept.collect();
         (reverts || !kept.is_empty()).then_some(kept)
+    }
+
+    /// The mapping that keeps and finds rows of these generations.
+    #[must_use]
+    pub fn of_generations(self: &Arc<Self>, generations: &Generations) -> Arc<Self> {
+        if generations.is_empty() {
+            return Arc::clone(self);
+        }
+        let mut mapping = Self::clone(self);
+        for table in &mut mapping.tables {
+            let generation = generations.get(&table.source.to_string());
+            table.generation = generation.copied().unwrap_or_default();
+        }
+        Arc::new(mapping)
     }
 
     /// The tables that rules look into.

@@ -35,7 +35,7 @@ pub(super) enum RowImage {
 }
 
 /// A table that rules read.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Table {
     pub(super) short: String,
     pub(super) source: TableName,
@@ -45,6 +45,8 @@ pub(super) struct Table {
     pub(super) indexes: Vec<Box<[u16]>>,
     /// What is kept of its rows, so that others can look them up, or to know what they were.
     pub(super) kept: Option<KeptColumns>,
+    /// How often its rows were read anew: what is kept of an earlier reading does not count. See [`super::Generations`].
+    pub(super) generation: u32,
     pub(super) before: BeforeFrom,
     pub(super) unchanged: UnchangedFrom,
     /// Event types that others take back: the last of each is remembered by the row's key.
@@ -73,7 +75,7 @@ impl Table {
 }
 
 /// One `[[event]]`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Rule {
     pub(super) event_type: String,
     /// Number of the event type among the mapping's distinct types.
@@ -142,7 +144,7 @@ pub(super) enum Judges {
 }
 
 /// `[event.transaction]`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Joining {
     /// Whether its rows fire no rule of their own.
     pub(super) consume: bool,
@@ -150,7 +152,7 @@ pub(super) struct Joining {
 }
 
 /// One of `[event.transaction.parts]`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Part {
     pub(super) name: Arc<str>,
     pub(super) table: usize,
@@ -163,7 +165,7 @@ pub(super) struct Part {
 }
 
 /// One `[event.lookup.<name>]`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Lookup {
     pub(super) name: Arc<str>,
     /// Number of the table that is looked into.
@@ -200,7 +202,7 @@ pub(super) struct Each {
 }
 
 /// `changed`, by numbers of [`Table::watched`].
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Changed {
     pub(super) at: At,
     pub(super) quantifier: Quantifier,
@@ -208,7 +210,7 @@ pub(super) struct Changed {
 }
 
 /// `only`: the column's value is in a parameter's list.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Only {
     pub(super) at: At,
     pub(super) place: Place,
@@ -218,7 +220,7 @@ pub(super) struct Only {
 }
 
 /// One `when`, with its text for explanations.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Guard {
     pub(super) at: At,
     pub(super) condition: Condition,
@@ -226,7 +228,7 @@ pub(super) struct Guard {
 }
 
 /// One `[[event.check]]`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Check {
     pub(super) at: At,
     pub(super) condition: Condition,
@@ -234,7 +236,7 @@ pub(super) struct Check {
 }
 
 /// How a record is keyed.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Key {
     Template(Template),
     /// The table's key, its parts joined by `/`.
@@ -244,7 +246,7 @@ pub(super) enum Key {
 }
 
 /// A header of the rule's own.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct OwnHeader {
     pub(super) id: HeaderId,
     pub(super) value: HeaderValue,
@@ -252,7 +254,7 @@ pub(super) struct OwnHeader {
     pub(super) class: Option<Class>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum HeaderValue {
     Const(Box<[u8]>),
     Place(Place),
@@ -260,7 +262,7 @@ pub(super) enum HeaderValue {
 }
 
 /// What the record's value is.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Body {
     /// No value.
     Tombstone,
@@ -268,7 +270,7 @@ pub(super) enum Body {
 }
 
 /// One field of a JSON object.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Field {
     pub(super) at: At,
     pub(super) name: String,
@@ -279,7 +281,7 @@ pub(super) struct Field {
 }
 
 /// How a field's value is made.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum FieldValue {
     Const(Box<[u8]>),
     Place {
@@ -315,7 +317,7 @@ pub(super) enum FieldValue {
 pub(super) type Arm = (Literal, Box<[u8]>);
 
 /// What a map gives for a value that it does not list.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Otherwise {
     /// No `else`: an error.
     Unsaid,

@@ -11,6 +11,8 @@ use super::Label;
 
 #[derive(Clone)]
 pub(super) struct RuleCounters {
+    family: Family<Label, Counter>,
+    label: &'static str,
     by_rule: Arc<[Counter]>,
     /// Each counter once.
     distinct: Arc<[Counter]>,
@@ -25,11 +27,22 @@ impl RuleCounters {
     ) -> Self {
         let family = Family::<Label, Counter>::default();
         registry.register(name, help, family.clone());
+        Self::of(family, label, values)
+    }
+
+    /// The counters of the same family for other rules.
+    pub(super) fn of_rules(&self, values: &[String]) -> Self {
+        Self::of(self.family.clone(), self.label, values)
+    }
+
+    fn of(family: Family<Label, Counter>, label: &'static str, values: &[String]) -> Self {
         let counter = |value: &String| family.get_or_create_owned(&[(label, value.clone())]);
         let distinct: BTreeSet<&String> = values.iter().collect();
         Self {
+            label,
             by_rule: values.iter().map(counter).collect(),
             distinct: distinct.into_iter().map(counter).collect(),
+            family,
         }
     }
 

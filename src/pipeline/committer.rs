@@ -15,6 +15,7 @@ use super::meter::CommitMeter;
 use super::remembered::{Keeping, Remembered};
 use super::{Limits, backoff, planted};
 use crate::event::EncodedBatch;
+use crate::mapping::Generations;
 use crate::mapping::memory::Memory;
 use crate::sink::{Committed, LastCommit, Opened, Progress, Sink, SinkError};
 use crate::state;
@@ -28,6 +29,8 @@ pub(super) struct Begin {
     pub(super) mapping_hash: Option<String>,
     /// What the rules remember.
     pub(super) memory: Box<dyn Memory>,
+    /// Which of it counts.
+    pub(super) generations: Generations,
 }
 
 /// Why the committer ended.
@@ -72,8 +75,11 @@ pub(super) fn run<S: Sink>(
         return Ok(());
     };
     let (start, progress, mapping_hash) = decide(owned, opened)?;
-    let Some(Remembered { memory, keeping }) =
-        super::remembered::read(&mut sink, channels.place.as_ref(), &progress, stop)?
+    let Some(Remembered {
+        memory,
+        generations,
+        keeping,
+    }) = super::remembered::read(&mut sink, channels.place.as_ref(), &progress, stop)?
     else {
         return Ok(());
     };
@@ -82,6 +88,7 @@ pub(super) fn run<S: Sink>(
         progress,
         mapping_hash,
         memory,
+        generations,
     };
     if matches!(begin.start, Start::First { .. }) {
         // The intent is on record before slot and publication exist: a lost position is never taken for a

@@ -7,10 +7,11 @@
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender};
 
-use rowbridge_api::{Batch, Change, Item, Position, Shape, State, Transaction};
+use rowbridge_api::{Batch, Change, Frozen, Item, Position, Shape, State, TableNeeds, Transaction};
 use tokio::sync::mpsc;
 
 use super::meter::MapperMeter;
+use super::outlet::{End, Outlet};
 use super::replay::{Replay, witness};
 use crate::event::EncodedBatch;
 use crate::mapping::{Arrival, Evaluated, Evaluator, Settled, Stop};
@@ -24,7 +25,16 @@ pub(super) struct Channels {
     pub(super) emptied_encoded: Receiver<EncodedBatch>,
 }
 
-/// Maps batches until the source or the committer hangs up.
+/// Why the mapper is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Done {
+    /// The source or the committer hung up, and says why.
+    HungUp,
+    /// Everything before the moment that was asked for is mapped.
+    Reached,
+}
+
+/// Maps batches until the source or the committer hangs up, or until the moment that the mapper was given.
 ///
 /// An encoded batch of `encoded_bytes` is sent on even if more input is ready. A bad record that stops the
 /// pipeline is an error, sent after everything before it.
@@ -33,26 +43,22 @@ pub(super) fn run(
     channels: Channels,
     encoded_bytes: usize,
     meter: &mut MapperMeter,
-) -> Result<(), Stop> {
+) -> Result<Done, Stop> {
     let Channels {
         mut batches,
         emptied_batches,
         encoded,
         emptied_encoded,
     } = channels;
-    let mut outlet = Outlet {
-        out: EncodedBatch::default(),
-        full: encoded_bytes,
-        encoded,
-        emptied: emptied_encoded,
-    };
+    let mut outlet = Outlet::new(encoded_bytes, encoded, emptied_encoded);
+    mapper.prepare()?;
     while let Some(first) = batches.blocking_recv() {
         let mut next = Some(first);
         let mut mapped = Ok(());
         while let Some(mut batch) = next {
             mapped = mapper.map(&batch, &mut outlet, meter);
             if matches!(mapped, Err(End::HungUp)) {
-                return Ok(()); // The committer says why.
+                return Ok(Done::HungUp);
             }
             outlet.out.progress = Some(mapper.progress(&batch));
             meter.flush(batches.len() * batch.bytes.len());
@@ -68,59 +74,16 @@ pub(super) fn run(
         }
         let progress = outlet.out.progress.take();
         if outlet.send(progress).is_err() {
-            return Ok(());
+            return Ok(Done::HungUp);
         }
-        if let Err(End::Stop(stop)) = mapped {
-            return Err(stop);
+        match mapped {
+            Ok(()) => {}
+            Err(End::Stop(stop)) => return Err(stop),
+            Err(End::Reached) => return Ok(Done::Reached),
+            Err(End::HungUp) => return Ok(Done::HungUp),
         }
     }
-    Ok(())
-}
-
-/// A source batch is cut where its events are so many times as long as an encoded batch that is full.
-const OVERFULL: usize = 3;
-
-/// Why a batch was not mapped to its end.
-enum End {
-    Stop(Stop),
-    /// The committer is gone, and says why.
-    HungUp,
-}
-
-impl From<Stop> for End {
-    fn from(stop: Stop) -> Self {
-        Self::Stop(stop)
-    }
-}
-
-/// What was encoded and not yet sent.
-struct Outlet {
-    out: EncodedBatch,
-    /// An encoded batch of so many bytes is sent on.
-    full: usize,
-    encoded: SyncSender<EncodedBatch>,
-    emptied: Receiver<EncodedBatch>,
-}
-
-impl Outlet {
-    fn is_full(&self) -> bool {
-        self.out.buf.len() >= self.full
-    }
-
-    /// Longer than what goes on together: it is kept for reuse, so its length is memory for good.
-    fn is_overfull(&self) -> bool {
-        self.out.buf.len() >= self.full * OVERFULL
-    }
-
-    /// Sends what there is, and takes an empty batch instead. Without progress it is not committed before what
-    /// comes next.
-    fn send(&mut self, progress: Option<Progress>) -> Result<(), End> {
-        let mut empty = self.emptied.try_recv().unwrap_or_default();
-        empty.clear();
-        let mut out = std::mem::replace(&mut self.out, empty);
-        out.progress = progress;
-        self.encoded.send(out).map_err(|_| End::HungUp)
-    }
+    Ok(Done::HungUp)
 }
 
 /// Where the mapper is in the source, and the rules it applies.
@@ -133,12 +96,24 @@ pub(super) struct Mapper {
     /// Where the first snapshot began that published a row.
     since: Option<Position>,
     open: Option<Open>,
-    /// Stamps the changes of a first snapshot, which have no transaction of their own.
-    snapshot: bool,
+    mode: Mode,
+    /// Where another mapping takes over.
+    until: Option<Frozen>,
     /// Whether a transaction is evaluated when all of it is there.
     gathers: bool,
     /// Whether rules need to know what was before.
     remembers: bool,
+}
+
+/// What the changes are that arrive.
+#[derive(Clone, Debug, PartialEq)]
+enum Mode {
+    /// The rows that exist at a first start, which have no transaction of their own.
+    FirstRows,
+    /// What is committed.
+    Stream,
+    /// Rows of these tables as of a position, to be kept and nothing else.
+    Seed { tables: Vec<TableNeeds> },
 }
 
 /// The transaction whose changes are arriving.
@@ -158,7 +133,10 @@ impl Mapper {
             Progress::Creating { since } => (None, since, None),
             Progress::At { position, cursor } => (Some(position), None, cursor),
         };
-        let snapshot = finished.is_none();
+        let mode = match finished {
+            None => Mode::FirstRows,
+            Some(_) => Mode::Stream,
+        };
         let mapping = evaluator.mapping();
         Self {
             gathers: mapping.gathers(),
@@ -169,7 +147,41 @@ impl Mapper {
             finished,
             since,
             open: None,
-            snapshot,
+            mode,
+            until: None,
+        }
+    }
+
+    /// Ends where another mapping takes over.
+    pub(super) fn until(self, moment: Frozen) -> Self {
+        Self {
+            until: Some(moment),
+            ..self
+        }
+    }
+
+    /// Keeps the rows of these tables as of `position`, which is where the stream stands.
+    pub(super) fn seeding(
+        evaluator: Evaluator,
+        position: Position,
+        tables: Vec<TableNeeds>,
+    ) -> Self {
+        let progress = Progress::At {
+            position,
+            cursor: None,
+        };
+        Self {
+            mode: Mode::Seed { tables },
+            ..Self::new(evaluator, progress)
+        }
+    }
+
+    /// Forgets what does not count any more of rows that were kept.
+    fn prepare(&mut self) -> Result<(), Stop> {
+        match &self.mode {
+            Mode::FirstRows => Ok(()),
+            Mode::Stream => self.evaluator.retire(),
+            Mode::Seed { tables } => self.evaluator.begin_anew(tables),
         }
     }
 
@@ -188,12 +200,16 @@ impl Mapper {
                     false => Ok(()),
                 }
             }
-            Item::Begin(transaction) => Ok(self.begin(transaction)?),
-            Item::Commit(commit) => self.finish(&commit.position, outlet),
+            Item::Begin(transaction) => self.begin(transaction, outlet),
+            Item::Commit(commit) => self.commit(&commit.position, outlet),
             Item::Shape(shape) => Ok(self.bind(shape, meter)?),
             Item::SnapshotEnd(position) => {
-                self.snapshot = false;
-                self.finish(position, outlet)
+                let mode = std::mem::replace(&mut self.mode, Mode::Stream);
+                self.finish(position, outlet)?;
+                match mode {
+                    Mode::Seed { .. } => Err(End::Reached),
+                    Mode::FirstRows | Mode::Stream => Ok(()),
+                }
             }
         });
         self.remember_at_once(outlet)?;
@@ -210,18 +226,26 @@ impl Mapper {
     /// Has recorded what rules remember from change to change. What a gathered transaction makes us remember waits
     /// until all of it is published.
     fn remember_at_once(&mut self, outlet: &mut Outlet) -> Result<(), End> {
-        match self.remembers && (!self.gathers || self.snapshot) {
+        match self.remembers && (!self.gathers || self.mode != Mode::Stream) {
             true => self.remember(outlet),
             false => Ok(()),
         }
     }
 
-    fn begin(&mut self, transaction: &Transaction) -> Result<(), Stop> {
-        if self.snapshot {
-            self.since
-                .get_or_insert_with(|| transaction.position.clone());
-        } else {
-            self.replay.begin(&transaction.position)?;
+    fn begin(&mut self, transaction: &Transaction, outlet: &mut Outlet) -> Result<(), End> {
+        match self.mode {
+            Mode::FirstRows => {
+                self.since
+                    .get_or_insert_with(|| transaction.position.clone());
+            }
+            Mode::Stream => {
+                if let Some(moment) = self.reached(&transaction.position) {
+                    self.finish(&moment.position, outlet)?;
+                    return Err(End::Reached);
+                }
+                self.replay.begin(&transaction.position)?;
+            }
+            Mode::Seed { .. } => {}
         }
         self.open = Some(Open {
             transaction: transaction.clone(),
@@ -230,6 +254,22 @@ impl Mapper {
             witness: 0,
         });
         Ok(())
+    }
+
+    /// The moment at which another mapping takes over, if the stream has come to it.
+    fn reached(&self, position: &Position) -> Option<Frozen> {
+        let moment = self.until.as_ref();
+        moment.filter(|moment| *position >= moment.next).cloned()
+    }
+
+    fn commit(&mut self, position: &Position, outlet: &mut Outlet) -> Result<(), End> {
+        match self.reached(position) {
+            None => self.finish(position, outlet),
+            Some(moment) => {
+                self.finish(&moment.position, outlet)?;
+                Err(End::Reached)
+            }
+        }
     }
 
     fn change(
@@ -247,6 +287,12 @@ impl Mapper {
             .shapes
             .get(change.shape.0 as usize)
             .ok_or_else(|| protocol_violation("a change before its shape"))?;
+        if let Mode::Seed { .. } = self.mode {
+            self.evaluator.seed(batch, &open.transaction, change)?;
+            out.changes += 1;
+            meter.change(change.shape, change.op);
+            return Ok(());
+        }
         let is_published = self.replay.skips(shape, batch, change)?;
         if self.gathers {
             let arrival = match is_published {
@@ -277,11 +323,11 @@ impl Mapper {
     fn finish(&mut self, position: &Position, outlet: &mut Outlet) -> Result<(), End> {
         self.replay.finish(position)?;
         // The rows that exist are looked up by each other, so they wait for the last of them.
-        if self.gathers && !self.snapshot {
+        if self.gathers && self.mode == Mode::Stream {
             self.settle(outlet)?;
             self.remember(outlet)?;
         }
-        if !self.snapshot {
+        if self.mode != Mode::FirstRows {
             self.finished = Some(position.clone());
         }
         self.open = None;

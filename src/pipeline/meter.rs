@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rowbridge_api::{Identity, Op, Shape, ShapeId, SourceStatus, Start};
+use rowbridge_api::{Identity, Op, Position, Shape, ShapeId, SourceStatus, Start, TableNeeds};
 use tokio::sync::watch;
 
 use super::committer::Begin;
@@ -39,6 +39,14 @@ impl Meters {
         }
     }
 
+    /// The same, for a mapping with these rules.
+    pub(crate) fn of_rules(&self, event_types: &[String]) -> Self {
+        Self {
+            metrics: self.metrics.of_rules(event_types),
+            ..self.clone()
+        }
+    }
+
     /// Commits of this process so far.
     pub(super) fn commits(&self) -> u64 {
         self.commits.load(Ordering::Relaxed)
@@ -52,6 +60,14 @@ impl Meters {
             tracing::info!(holder, "standing by: another instance has the source");
         }
         self.health.set(phase);
+    }
+
+    /// Rows are about to be read for a mapping that looks them up.
+    pub(super) fn reading(&self, position: &Position, tables: &[TableNeeds]) {
+        let tables: Vec<String> = tables.iter().map(|needs| needs.table.to_string()).collect();
+        let tables = tables.join(", ");
+        tracing::info!(%position, tables, "the mapping that published last is done; reading what the new one looks up");
+        self.health.set(Phase::Snapshot);
     }
 
     /// A session starts from `begin`.
@@ -78,10 +94,11 @@ impl Meters {
                 tracing::info!(%position, "going on from the committed position");
                 self.health.set(Phase::Starting);
             }
+            Start::Frozen => {}
         }
     }
 
-    pub(super) fn retrying(&self, peer: Peer, problem: &str, pause: Duration) {
+    pub(crate) fn retrying(&self, peer: Peer, problem: &str, pause: Duration) {
         tracing::warn!(
             peer = peer.as_str(),
             problem,

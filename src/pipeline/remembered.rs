@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::committer::End;
 use crate::event::{EncodedBatch, TopicId};
+use crate::mapping::Generations;
 use crate::mapping::memory::{InMemory, Memory};
 use crate::sink::{Progress, Sink, SinkError};
 use crate::state::{Changelog, Copy, Place, Recorder};
@@ -19,6 +20,8 @@ const OLDEST_PART: u32 = 2;
 /// The memory of a session, and what keeps its working copy.
 pub(super) struct Remembered {
     pub(super) memory: Box<dyn Memory>,
+    /// Which of the rows in it count.
+    pub(super) generations: Generations,
     pub(super) keeping: Keeping,
 }
 
@@ -30,8 +33,11 @@ pub(super) fn read<S: Sink>(
     stop: &CancellationToken,
 ) -> Result<Option<Remembered>, End> {
     let read = match (sink.changelog()?, place) {
-        (None, _) => Ok(in_memory(InMemory::default())),
-        (Some(changelog), None) => whole(sink, &changelog, progress, stop).map(in_memory),
+        (None, _) => Ok(in_memory(InMemory::default(), Generations::new())),
+        (Some(changelog), None) => {
+            let whole = whole(sink, &changelog, progress, stop);
+            whole.map(|memory| in_memory(memory, changelog.generations))
+        }
         (Some(changelog), Some(place)) => working_copy(sink, &changelog, place, stop),
     };
     match read {
@@ -40,9 +46,10 @@ pub(super) fn read<S: Sink>(
     }
 }
 
-fn in_memory(memory: InMemory) -> Remembered {
+fn in_memory(memory: InMemory, generations: Generations) -> Remembered {
     Remembered {
         memory: Box::new(memory),
+        generations,
         keeping: Keeping(None),
     }
 }
@@ -115,6 +122,7 @@ fn working_copy<S: Sink>(
     }
     Ok(Remembered {
         memory: Box::new(store),
+        generations: changelog.generations.clone(),
         keeping: Keeping(Some(Kept {
             recorder,
             offset: changelog.end,

@@ -21,12 +21,12 @@ use super::tree::{Mark, Tree};
 /// What is written and not flushed, at most: this much is read again from the changelog after a kill.
 const WAITING_BYTES: u64 = 8 << 20;
 /// Entries of commits that wait to be written; then the next commit waits.
-const QUEUE_BYTES: usize = 4 << 20;
+const QUEUE_BYTES: usize = 2 << 20;
 /// So much is written at once; less waits for [`LINGER`], so that what changes again and again is written once.
-const WRITE_BYTES: usize = 1 << 20;
+const WRITE_BYTES: usize = 512 << 10;
 const LINGER: Duration = Duration::from_millis(100);
 /// Entries of a commit that is not made yet; more wait in a file.
-const AT_HAND_BYTES: usize = 4 << 20;
+const AT_HAND_BYTES: usize = 1 << 20;
 /// Flushes that are not merged; then writing waits for the merging.
 const MOST_UNMERGED: usize = 12;
 const MERGE_PAUSE: Duration = Duration::from_millis(2);

@@ -34,6 +34,7 @@ pub use self::store::Store;
 use self::folder::Folder;
 use self::follower::Shared;
 use self::tree::{Mark, Tree};
+use crate::mapping::Generations;
 
 /// Blocks of files that are kept in memory; the rest is up to the system's own cache.
 const BLOCK_CACHE_BYTES: u64 = 8 << 20;
@@ -76,6 +77,8 @@ pub struct Changelog {
     pub first: i64,
     /// Behind the last entry.
     pub end: i64,
+    /// Which of the rows that it holds count.
+    pub generations: Generations,
 }
 
 /// Why what was there could not be used.

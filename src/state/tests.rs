@@ -11,6 +11,7 @@ use proptest::prelude::*;
 
 use super::fault::Kind;
 use super::{Changelog, Copy, Place, Recorder, Store};
+use crate::mapping::Generations;
 use crate::mapping::memory::Memory as _;
 
 /// Keys and what is remembered under them.
@@ -34,6 +35,7 @@ impl Topic {
             since: offset(self.since),
             first: 0,
             end: offset(self.log.len()),
+            generations: Generations::new(),
         }
     }
 

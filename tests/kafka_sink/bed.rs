@@ -93,6 +93,7 @@ impl Bed {
                 header_names: EVENT_HEADERS.map(str::to_owned).to_vec(),
                 mapping_hash: "0123abcd".to_owned(),
                 kept: None,
+                files: None,
             },
             config: KafkaConfig {
                 pipeline: unique,

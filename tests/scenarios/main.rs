@@ -21,6 +21,7 @@ mod operations;
 mod privacy;
 mod readme;
 mod remembering;
+mod reseeding;
 mod rows;
 mod seats;
 mod servers;

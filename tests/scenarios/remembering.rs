@@ -51,7 +51,7 @@ BEGIN
 END $$;
 ";
 
-const MAPPING: &str = r#"
+pub(crate) const MAPPING: &str = r#"
 [mapping]
 name = "seats"
 version = 1
@@ -104,7 +104,7 @@ new = "$.new.row.id"
 flight_ver = "$.flight.ver"
 "#;
 
-const SCHEMA_TOML: &str = r#"
+pub(crate) const SCHEMA_TOML: &str = r#"
 [seat]
 key = ["id"]
 [seat.columns]

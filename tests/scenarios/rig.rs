@@ -256,22 +256,32 @@ impl Rig {
 
     /// Starts a daemon with more environment.
     pub(crate) async fn daemon_with(&self, environment: &[(&str, &str)]) -> Result<Daemon> {
-        self.spawn(environment, Stdio::null())
+        self.spawn(&["run"], environment, Stdio::null())
+    }
+
+    /// Starts a daemon by these arguments.
+    pub(crate) fn daemon_by(&self, arguments: &[&str]) -> Result<Daemon> {
+        self.spawn(arguments, &[], Stdio::null())
     }
 
     /// Starts a daemon; what it prints is appended to `lines`.
     pub(crate) async fn daemon_printing(&self, lines: &Path) -> Result<Daemon> {
         let lines = File::options().append(true).create(true).open(lines)?;
-        self.spawn(&[], lines.into())
+        self.spawn(&["run"], &[], lines.into())
     }
 
-    fn spawn(&self, environment: &[(&str, &str)], stdout: Stdio) -> Result<Daemon> {
+    fn spawn(
+        &self,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+        stdout: Stdio,
+    ) -> Result<Daemon> {
         let number = self
             .daemons_started
             .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let log = self.dir.path().join(format!("daemon-{number}.log"));
         let stderr = File::create(&log)?.into();
-        self.spawn_on(&["run"], stdout, stderr, log, environment)
+        self.spawn_on(arguments, stdout, stderr, log, environment)
     }
 
     /// Starts a daemon, or another command, whose standard error is `stderr`; `log` is where somebody keeps what it

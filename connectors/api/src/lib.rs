@@ -33,9 +33,9 @@ pub use password::{Password, UnreadablePassword};
 pub use position::{ParsePositionError, Position};
 pub use shape::{Column, Shape, ShapeId, TableName};
 pub use source::{
-    BatchSender, Claim, ColumnNeed, ConsumerGone, Finding, HEARTBEAT, Identity, OpSet, Ownership,
-    Remembers, Severity, SnapshotProgress, Source, SourceError, SourceIo, SourceStatus, Start,
-    State, TableNeeds, batch_channel,
+    BatchSender, Claim, ColumnNeed, ConsumerGone, Finding, Frozen, HEARTBEAT, Identity, OpSet,
+    Ownership, Remembers, Severity, SnapshotProgress, Source, SourceError, SourceIo, SourceStatus,
+    Start, State, TableNeeds, batch_channel,
 };
 pub use transaction_log::{
     Lock, LogSource, LoggedChange, LoggedTable, LoggedTransaction, TransactionLog,

@@ -33,6 +33,25 @@ pub trait Source: Send {
     /// returns only when ownership was lost.
     fn hold(&mut self) -> impl Future<Output = Result<Infallible, SourceError>> + Send;
 
+    /// Fixes a moment at which [`Start::Frozen`] reads rows, once this source is owned. What changes in `tables` after it is
+    /// in the stream of every later run, whichever was in it before. A moment that was fixed before is let go of.
+    ///
+    /// # Errors
+    /// As [`Source::own`]; a source that cannot read the past refuses.
+    fn freeze(
+        &mut self,
+        tables: &[TableNeeds],
+    ) -> impl Future<Output = Result<Frozen, SourceError>> + Send {
+        let _ = tables;
+        async {
+            Err(SourceError::refused(
+                State::MappingNeedsState,
+                "this source cannot read its rows as of a moment of its stream",
+                "go back to the mapping that published last, or read everything again",
+            ))
+        }
+    }
+
     /// Sends changes from `io.start` on until `io.shutdown` or an error. On shutdown it waits until
     /// `io.acked` reports the last commit sent or is closed, acknowledges that, and returns.
     fn run(&mut self, io: SourceIo) -> impl Future<Output = Result<(), SourceError>> + Send;
@@ -80,6 +99,16 @@ pub struct Identity {
     pub history: String,
 }
 
+/// A moment that is fixed in a source: what [`Source::freeze`] made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frozen {
+    /// From here a run resumes whose rows are those of the moment.
+    pub position: Position,
+    /// A transaction whose [`crate::Transaction::position`] is this or later is not in the rows, every other is; once the
+    /// stream has passed it, all of those came.
+    pub next: Position,
+}
+
 /// From where a run starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Start {
@@ -97,6 +126,9 @@ pub enum Start {
         position: Position,
         recorded: Identity,
     },
+    /// Read the rows of `io.tables` as of the moment that [`Source::freeze`] fixed, end them with
+    /// [`crate::Item::SnapshotEnd`], and return. Nothing is streamed.
+    Frozen,
 }
 
 /// What a run works with.

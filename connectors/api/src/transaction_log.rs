@@ -20,8 +20,8 @@ use crate::batch::{Batch, Cell, Change, Commit, Image, Item, Op, Transaction};
 use crate::position::Position;
 use crate::shape::{Column, Shape, ShapeId, TableName};
 use crate::source::{
-    BatchSender, Claim, ConsumerGone, Finding, Identity, Ownership, Remembers, Severity, Source,
-    SourceError, SourceIo, Start, State, TableNeeds,
+    BatchSender, Claim, ConsumerGone, Finding, Frozen, Identity, Ownership, Remembers, Severity,
+    Source, SourceError, SourceIo, Start, State, TableNeeds,
 };
 
 /// How often a log is asked for news while there are none.
@@ -95,12 +95,18 @@ pub struct LoggedChange {
 pub struct LogSource<L> {
     log: L,
     tables: Vec<LoggedTable>,
+    /// The last transaction of the moment that was fixed last.
+    frozen: Option<u64>,
 }
 
 impl<L: TransactionLog> LogSource<L> {
     pub fn new(log: L) -> Self {
         let tables = log.tables();
-        Self { log, tables }
+        Self {
+            log,
+            tables,
+            frozen: None,
+        }
     }
 
     async fn identity(&mut self) -> Result<Identity, SourceError> {
@@ -199,6 +205,15 @@ impl<L: TransactionLog> Source for LogSource<L> {
         std::future::pending().await
     }
 
+    async fn freeze(&mut self, _tables: &[TableNeeds]) -> Result<Frozen, SourceError> {
+        let newest = self.log.newest().await?;
+        self.frozen = Some(newest);
+        Ok(Frozen {
+            position: end_of(newest),
+            next: end_of(newest),
+        })
+    }
+
     async fn run(&mut self, mut io: SourceIo) -> Result<(), SourceError> {
         let mut writer = Writer::new(&self.tables, io.out);
         let mut done = match io.start {
@@ -217,6 +232,11 @@ impl<L: TransactionLog> Source for LogSource<L> {
                     return Err(other_log(&recorded, &identity));
                 }
                 position.order() / 2
+            }
+            Start::Frozen => {
+                let newest = self.frozen.take();
+                let newest = newest.ok_or_else(|| SourceError::transient("no moment is fixed"))?;
+                return self.existing_rows(newest, &mut writer).await;
             }
         };
         while !io.shutdown.is_cancelled() {

@@ -1,4 +1,4 @@
-//! The documents that exist at first start, read at one moment, from which the stream follows.
+//! The documents that exist at one moment, such as a first start, from which the stream follows.
 //!
 //! The server keeps the past for a while (`minSnapshotHistoryWindowInSeconds`, 300 s by default). Where that is too
 //! short for a collection, the read goes on at a later moment behind the last document read; the stream still
@@ -39,6 +39,16 @@ pub(crate) struct Snapshot<'a> {
     earlier: Position,
     /// The moment of the first read, or an earlier one.
     begun: Option<Position>,
+    moment: Moment,
+}
+
+/// Which moment is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Moment {
+    /// That of the first read, and a later one where the servers no longer have it.
+    Any,
+    /// One that was fixed: no other will do.
+    Fixed,
 }
 
 /// What the stream needs to know.
@@ -61,6 +71,28 @@ impl<'a> Snapshot<'a> {
             next_shape: 0,
             earlier: present(client).await?,
             begun: None,
+            moment: Moment::Any,
+        })
+    }
+
+    /// Reads at a moment that was fixed before.
+    pub(crate) async fn at(
+        client: &'a Client,
+        limits: &'a Limits,
+        moment: &Position,
+    ) -> Result<Self, SourceError> {
+        let session = client.start_session().snapshot(true);
+        let session = session.snapshot_time(token::time(moment)).await;
+        Ok(Self {
+            client,
+            limits,
+            session: session.map_err(|error| failed(DOING, error))?,
+            batch: Batch::default(),
+            ordinal: 0,
+            next_shape: 0,
+            earlier: moment.clone(),
+            begun: None,
+            moment: Moment::Fixed,
         })
     }
 
@@ -258,6 +290,13 @@ impl<'a> Snapshot<'a> {
 
     /// Goes on at the present.
     async fn renew(&mut self) -> Result<(), SourceError> {
+        if self.moment == Moment::Fixed {
+            return Err(SourceError::transient(format!(
+                "{DOING}: the servers no longer have the moment at {} (minSnapshotHistoryWindowInSeconds says how long \
+                 they keep one)",
+                self.earlier
+            )));
+        }
         tracing::info!(
             "the servers no longer have the moment of the snapshot; reading on at a later one"
         );

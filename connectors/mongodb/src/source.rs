@@ -6,8 +6,8 @@ use std::time::Duration;
 use bson::doc;
 use mongodb::Client;
 use rowbridge_api::{
-    Claim, Finding, Identity, Ownership, Position, Remembers, Source, SourceError, SourceIo, Start,
-    State, TableNeeds,
+    Claim, Finding, Frozen, Identity, Ownership, Position, Remembers, Source, SourceError,
+    SourceIo, Start, State, TableNeeds,
 };
 
 use crate::assembler::Assembler;
@@ -29,6 +29,8 @@ pub struct MongoSource {
     config: MongoConfig,
     existing: Existing,
     owned: Option<Owned>,
+    /// The moment that was fixed last.
+    frozen: Option<Position>,
 }
 
 /// What becomes of existing documents at a first start.
@@ -51,6 +53,7 @@ impl MongoSource {
             config,
             existing: Existing::Read,
             owned: None,
+            frozen: None,
         }
     }
 
@@ -61,6 +64,7 @@ impl MongoSource {
             config,
             existing: Existing::PassedOver,
             owned: None,
+            frozen: None,
         }
     }
 
@@ -142,7 +146,22 @@ impl Source for MongoSource {
         }
     }
 
+    /// A moment is fixed by its time alone: the servers keep the past for a while. Whatever collection the stream is
+    /// asked for, it has what changed in it.
+    async fn freeze(&mut self, _tables: &[TableNeeds]) -> Result<Frozen, SourceError> {
+        self.frozen = None;
+        let owned = self.owned.as_ref();
+        let owned = owned.ok_or_else(|| SourceError::transient("nothing is owned"))?;
+        let position = snapshot::present(&owned.client).await?;
+        self.frozen = Some(position.clone());
+        Ok(Frozen {
+            next: Position::new(position.order() + 1),
+            position,
+        })
+    }
+
     async fn run(&mut self, mut io: SourceIo) -> Result<(), SourceError> {
+        let frozen = self.frozen.take();
         let owned = self.owned.take();
         let owned = owned.ok_or_else(|| SourceError::transient("nothing is owned"))?;
         let shutdown = io.shutdown.clone();
@@ -161,6 +180,15 @@ impl Source for MongoSource {
                 let assembler =
                     Assembler::new(&io.tables, self.config.on_drop, position.clone(), 0);
                 (assembler, position)
+            }
+            Start::Frozen => {
+                let moment = frozen.ok_or_else(|| SourceError::transient("no moment is fixed"))?;
+                let limits = &self.config.limits;
+                let snapshot = Snapshot::at(&owned.client, limits, &moment).await?;
+                return tokio::select! {
+                    sent = snapshot.send(Some(moment), &mut io) => sent.map(drop),
+                    () = shutdown.cancelled() => Ok(()),
+                };
             }
         };
         let is_replica_set = matches!(owned.deployment.kind, DeploymentKind::ReplicaSet { .. });

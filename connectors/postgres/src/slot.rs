@@ -158,10 +158,28 @@ pub(crate) struct Created {
     pub(crate) snapshot: String,
 }
 
+/// How long a slot is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lives {
+    /// Until it is dropped.
+    On,
+    /// As long as the link that creates it: for its snapshot alone.
+    WithItsLink,
+}
+
 /// Creates the slot with an exported snapshot. It waits for every transaction that is open now.
-pub(crate) async fn create(link: &mut Link, sql: &Sql, name: &str) -> Result<Created, SourceError> {
+pub(crate) async fn create(
+    link: &mut Link,
+    sql: &Sql,
+    name: &str,
+    lives: Lives,
+) -> Result<Created, SourceError> {
+    let temporary = match lives {
+        Lives::On => "",
+        Lives::WithItsLink => " TEMPORARY",
+    };
     let statement = format!(
-        "CREATE_REPLICATION_SLOT {} LOGICAL {PLUGIN} EXPORT_SNAPSHOT",
+        "CREATE_REPLICATION_SLOT {}{temporary} LOGICAL {PLUGIN} EXPORT_SNAPSHOT",
         quote(name)
     );
     let walsender = link.backend_pid();

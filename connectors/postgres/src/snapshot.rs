@@ -1,4 +1,4 @@
-//! The rows that exist at first start: COPY in text form, un-escaped where it lies in the batch.
+//! The rows that exist at one moment, such as a first start: COPY in text form, un-escaped where it lies in the batch.
 //!
 //! Reads the publication's columns and row filter, so that a row looks the same as in the stream. Memory is
 //! one batch, however large the table.
@@ -54,6 +54,18 @@ impl Snapshot {
         self.link.query(&import).await.map_err(failed)?;
         self.position = Position::new(point);
         Ok(())
+    }
+
+    /// As [`Snapshot::import`], to wait in the transaction until it is read, whatever the server says of idle ones.
+    pub(crate) async fn fix(&mut self, exported: &str, point: u64) -> Result<(), SourceError> {
+        let patient = "SET idle_in_transaction_session_timeout = 0";
+        self.link.query(patient).await.map_err(failed)?;
+        self.import(exported, point).await
+    }
+
+    /// The moment that it shows.
+    pub(crate) const fn position(&self) -> &Position {
+        &self.position
     }
 
     /// Begins the transaction at a snapshot of its own: after an interrupted first start, whose slot

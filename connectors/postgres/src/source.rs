@@ -8,8 +8,8 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use rowbridge_api::{
-    Claim, Finding, Identity, Op, Ownership, Position, Remembers, Source, SourceError, SourceIo,
-    Start, State, TableNeeds,
+    Claim, Finding, Frozen, Identity, Op, Ownership, Position, Remembers, Source, SourceError,
+    SourceIo, Start, State, TableNeeds,
 };
 
 use crate::assembler::{Assembler, Keys, keys_of};
@@ -36,6 +36,8 @@ pub struct PostgresSource {
     name: String,
     sql: Option<Sql>,
     owned: Option<Owned>,
+    /// A session inside the moment that was fixed last.
+    frozen: Option<Box<Snapshot>>,
     let_in: LetIn,
 }
 
@@ -82,6 +84,7 @@ impl PostgresSource {
             name: object_name(pipeline),
             sql: None,
             owned: None,
+            frozen: None,
             let_in: LetIn::NotYet,
         }
     }
@@ -203,7 +206,7 @@ impl PostgresSource {
                 }
                 let walsender = owned.link.backend_pid();
                 let created = tokio::select! {
-                    created = slot::create(&mut owned.link, sql, name) => created?,
+                    created = slot::create(&mut owned.link, sql, name, slot::Lives::On) => created?,
                     () = io.shutdown.cancelled() => {
                         slot::give_up(sql, walsender).await?;
                         return Err(interrupted());
@@ -238,6 +241,60 @@ impl PostgresSource {
             Assembler::new(keys, types, confirmed, next_shape),
             confirmed,
         ))
+    }
+
+    /// Has the tables in the stream, then fixes a moment of theirs: the consistent point of a slot that lives no longer
+    /// than it takes to begin a transaction at its snapshot.
+    async fn fix(
+        &self,
+        sql: &Sql,
+        owned: &mut Owned,
+        tables: &[TableNeeds],
+    ) -> Result<Snapshot, SourceError> {
+        let Memory::Slot(state) = &owned.memory else {
+            return Err(SourceError::transient("there is no slot to go on from"));
+        };
+        let confirmed = state.confirmed();
+        publication::compare(sql, &self.config, &self.name, tables).await?;
+        let opened = Snapshot::open(&self.config).await;
+        let mut snapshot = opened.map_err(|error| self.let_in.judge(error, OPENING))?;
+        let link = Link::connect(&self.config, Purpose::Replication).await;
+        let doing = "cannot open a second replication session";
+        let mut link = link.map_err(|error| self.let_in.judge(error, doing))?;
+        let name = format!("{}_reseed", self.name);
+        let created = tokio::select! {
+            created = slot::create(&mut link, sql, &name, slot::Lives::WithItsLink) => created?,
+            error = hold(&mut owned.link, confirmed) => return Err(error),
+        };
+        let point = created.consistent_point;
+        snapshot.fix(&created.snapshot, point).await?;
+        Ok(snapshot)
+    }
+
+    /// Reads the rows of the moment that was fixed.
+    async fn read_frozen(
+        &self,
+        sql: &Sql,
+        owned: &mut Owned,
+        mut snapshot: Snapshot,
+        io: &mut SourceIo,
+    ) -> Result<(), SourceError> {
+        let Memory::Slot(state) = &owned.memory else {
+            return Err(SourceError::transient("there is no slot to go on from"));
+        };
+        let confirmed = state.confirmed();
+        let publication = publication::compare(sql, &self.config, &self.name, &io.tables).await?;
+        let types = TypeNames::read(sql).await?;
+        let (tables, keys) = mapped_tables(sql, &io.tables).await?;
+        let needs = &io.tables;
+        let plan = plan(&mut snapshot, needs, &tables, &publication, &types, &keys);
+        let point = snapshot.position().order();
+        let shutdown = io.shutdown.clone();
+        tokio::select! {
+            sent = snapshot.send(plan, io, &self.config, point) => sent.map(drop),
+            error = hold(&mut owned.link, confirmed) => Err(error),
+            () = shutdown.cancelled() => Ok(()),
+        }
     }
 
     /// Compares what was recorded with what is there; returns the assembler for what follows and the slot's
@@ -311,10 +368,31 @@ impl Source for PostgresSource {
         }
     }
 
+    async fn freeze(&mut self, tables: &[TableNeeds]) -> Result<Frozen, SourceError> {
+        self.frozen = None;
+        let owned = self.owned.take();
+        let mut owned = owned.ok_or_else(|| SourceError::transient("nothing is owned"))?;
+        self.sql().await?;
+        let sql = self.sql.as_ref();
+        let sql = sql.ok_or_else(|| SourceError::transient("the SQL session was lost"))?;
+        let snapshot = self.fix(sql, &mut owned, tables).await?;
+        let position = snapshot.position().clone();
+        self.owned = Some(owned);
+        self.frozen = Some(Box::new(snapshot));
+        Ok(Frozen {
+            next: position.clone(),
+            position,
+        })
+    }
+
     async fn run(&mut self, mut io: SourceIo) -> Result<(), SourceError> {
         let owned = self.owned.take();
         let mut owned = owned.ok_or_else(|| SourceError::transient("nothing is owned"))?;
         self.sql().await?;
+        let frozen = match io.start {
+            Start::Frozen => self.frozen.take(),
+            Start::First { .. } | Start::Resume { .. } => None,
+        };
         let sql = self.sql.as_ref();
         let sql = sql.ok_or_else(|| SourceError::transient("the SQL session was lost"))?;
         let (assembler, confirmed) = match io.start.clone() {
@@ -327,6 +405,11 @@ impl Source for PostgresSource {
             }
             Start::Resume { position, recorded } => {
                 self.resume(sql, &owned, &io, &position, &recorded).await?
+            }
+            Start::Frozen => {
+                let snapshot =
+                    frozen.ok_or_else(|| SourceError::transient("no moment is fixed"))?;
+                return self.read_frozen(sql, &mut owned, *snapshot, &mut io).await;
             }
         };
         let needs = io.tables.clone();

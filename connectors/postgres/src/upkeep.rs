@@ -136,7 +136,7 @@ pub async fn make_slot(
     publication::prepare(&sql, config, &name, needs).await?;
     let link = Link::connect(config, Purpose::Replication).await;
     let mut link = link.map_err(|error| error.while_doing("cannot open a replication session"))?;
-    let created = slot::create(&mut link, &sql, &name).await?;
+    let created = slot::create(&mut link, &sql, &name, slot::Lives::On).await?;
     Ok(Position::new(created.consistent_point))
 }
 

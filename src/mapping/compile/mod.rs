@@ -204,6 +204,7 @@ fn resolve_table(report: &Report, decl: &TableDecl, schema: &[SchemaTable]) -> R
         key: Vec::new(),
         indexes: Vec::new(),
         kept: None,
+        generation: 0,
         before: decl.before,
         unchanged: decl.unchanged,
         reverted: Vec::new(),

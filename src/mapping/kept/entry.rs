@@ -40,8 +40,24 @@ pub(super) struct Key(Vec<u8>);
 impl Key {
     /// Starts over with what it is and whose.
     pub(super) fn begin(&mut self, kind: &str, table: &Table) -> &mut Self {
+        self.begin_generation(kind, table, table.generation)
+    }
+
+    /// As [`Key::begin`], of another generation of the table's rows. It is a part of what it is, so that no generation's
+    /// keys begin as another's do.
+    pub(super) fn begin_generation(
+        &mut self,
+        kind: &str,
+        table: &Table,
+        generation: u32,
+    ) -> &mut Self {
         self.0.clear();
-        self.part(kind.as_bytes());
+        self.0.extend_from_slice(kind.as_bytes());
+        // Ids of events outlive the rows that they were made of.
+        if generation > 0 && kind != EVENT {
+            let _ = write!(self.0, ".{generation}");
+        }
+        self.0.push(0);
         self.part(table.source.schema.as_bytes());
         self.part(table.source.name.as_bytes())
     }

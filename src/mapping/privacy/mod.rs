@@ -119,7 +119,7 @@ impl Shield {
 }
 
 /// What is protected of one table.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct TablePrivacy {
     /// As `[privacy]` says.
     pub(super) classes: Vec<Classed>,
@@ -130,7 +130,7 @@ pub(super) struct TablePrivacy {
 }
 
 /// The columns that a quarantine record shows.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) enum ShownColumns {
     /// All that the source sent.
     #[default]

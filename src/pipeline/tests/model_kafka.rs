@@ -9,6 +9,7 @@ use rowbridge_api::testkit::fake::FakeDatabase;
 
 use super::faults::{Fault, Faults};
 use crate::event::{EVENT_HEADERS, EncodedBatch, TopicId};
+use crate::mapping::Generations;
 use crate::sink::{Checkpoint, EachRecord, Opened, Progress, Sink, SinkError};
 use crate::state::Changelog;
 
@@ -30,6 +31,8 @@ struct Log {
     state: Vec<Entry>,
     /// How often that was.
     beginnings: u64,
+    /// Which of the rows in it count.
+    generations: Generations,
     checkpoint: Option<Checkpoint>,
     /// A transaction whose EndTxn is on its way and whose producer stopped waiting.
     on_its_way: Option<(Written, Checkpoint)>,
@@ -143,6 +146,7 @@ impl Sink for ModelSink {
             since: 0,
             first: 0,
             end: offset(log.state.len()),
+            generations: log.generations.clone(),
         }))
     }
 

@@ -7,7 +7,8 @@
 //! - [`properties`]: librdkafka's properties, the user's and ours
 //! - `producer`: one transactional producer; `turns`: the two of them that take turns
 //! - [`position`]: the position record and the client that reads it back
-//! - `state`: what rules remember, read back from its changelog
+//! - `state`: what rules remember, read back from its changelog; `reseed`: what of it a changed mapping lacks
+//! - `published_mapping`: the files of the mapping that publishes, beside the position
 //! - `topics`: what topics should be; creating and comparing them
 //! - `check`: rights and settings, without writing anything
 //! - [`operator`]: what people do by hand: show or set the position, delete topics
@@ -25,6 +26,8 @@ pub mod operator;
 pub mod position;
 mod producer;
 pub mod properties;
+mod published_mapping;
+mod reseed;
 mod state;
 mod topics;
 mod turns;
@@ -42,9 +45,11 @@ pub use self::admission::LetIn;
 use self::position::{PositionRecord, Reader, Recorded, StateRecord};
 use self::producer::Names;
 use self::properties::Properties;
+pub use self::published_mapping::PublishedMapping;
+pub use self::reseed::{Reseeded, Unread, unread};
 use self::turns::Turns;
 use crate::event::EncodedBatch;
-use crate::mapping::{Kept, Mapping, Topic};
+use crate::mapping::{Kept, Mapping, Pack, Topic};
 use crate::sink::{
     Checkpoint, Committed, EachRecord, LastCommit, Opened, Progress, Sink, SinkError,
 };
@@ -168,6 +173,8 @@ pub struct Published {
     pub mapping_hash: String,
     /// [`Mapping::kept`].
     pub kept: Option<Kept>,
+    /// Its files, to be recorded.
+    pub files: Option<PublishedMapping>,
 }
 
 impl Published {
@@ -178,7 +185,30 @@ impl Published {
             header_names: mapping.header_names().to_vec(),
             mapping_hash: mapping.hash().to_owned(),
             kept: mapping.kept(),
+            files: None,
         }
+    }
+
+    /// The same, which records the files that the mapping was compiled from beside the position.
+    #[must_use]
+    pub fn of_files(mapping: &Mapping, pack: &Pack) -> Self {
+        let files = PublishedMapping::new(mapping, pack);
+        if files.is_none() {
+            tracing::warn!(
+                "the mapping's files are too long to be recorded, so that no `run --reseed` can take over from it"
+            );
+        }
+        Self {
+            files,
+            ..Self::of(mapping)
+        }
+    }
+
+    /// The same, which has a changelog though it may remember nothing itself.
+    #[must_use]
+    pub fn with_changelog(mut self) -> Self {
+        self.kept.get_or_insert_default();
+        self
     }
 
     /// Without a mapping: only the topics of the pipeline itself.
@@ -189,6 +219,7 @@ impl Published {
             header_names: Vec::new(),
             mapping_hash: String::new(),
             kept: None,
+            files: None,
         }
     }
 
@@ -210,6 +241,8 @@ pub struct KafkaSink {
     config: Arc<KafkaConfig>,
     published: Published,
     names: Arc<Names>,
+    /// Rows that were read for this mapping.
+    reseeded: Option<Reseeded>,
     life: Option<Life>,
 }
 
@@ -223,6 +256,10 @@ struct Life {
     state: Option<StateRecord>,
     /// What the state begins with, until it is written.
     mark: Option<EncodedBatch>,
+    /// Whether the mapping's files are recorded, or will be with the next commit.
+    has_mapping: bool,
+    /// The mapping's files, until they are written.
+    files: Option<PublishedMapping>,
 }
 
 impl KafkaSink {
@@ -233,8 +270,15 @@ impl KafkaSink {
             config: Arc::new(config),
             published,
             names,
+            reseeded: None,
             life: None,
         }
+    }
+
+    /// The same, for a mapping whose rows were read where the pipeline stands.
+    #[must_use]
+    pub fn reseeded(self, reseeded: Option<Reseeded>) -> Self {
+        Self { reseeded, ..self }
     }
 
     /// What would keep the sink from working, all at once. Writes nothing and fences nobody.
@@ -257,16 +301,26 @@ impl KafkaSink {
         let recorded = reader.position()?;
         compare(config, &reader, recorded.as_ref(), source, &kafka_cluster)?;
         let state = match &self.published.kept {
-            Some(kept) => Some(state::of(&reader, recorded.as_ref(), kept)?),
+            Some(kept) => {
+                let reseeded = self.reseeded.as_ref();
+                Some(state::of(&reader, recorded.as_ref(), kept, reseeded)?)
+            }
             None => None,
         };
         let (state, mark) = match state {
             Some(state::StateOfLife { record, mark }) => (Some(record), mark),
             None => (None, None),
         };
+        let is_recorded = recorded.as_ref().is_some_and(|recorded| {
+            let hash = &recorded.checkpoint.mapping_hash;
+            recorded.record.has_mapping && *hash == self.published.mapping_hash
+        });
+        let files = self.published.files.clone().filter(|_| !is_recorded);
         let life = Life {
             state,
             mark,
+            has_mapping: is_recorded || files.is_some(),
+            files,
             transactions,
             source: source.clone(),
             kafka_cluster,
@@ -360,14 +414,19 @@ impl Sink for KafkaSink {
         if let Some(mark) = life.mark.take() {
             life.transactions.write(&mark, now)?;
         }
+        if let Some(files) = life.files.take() {
+            life.transactions
+                .note(published_mapping::KEY, files.bytes(), now)?;
+        }
         let written_at = RecordedTime(now).to_string();
-        let record = PositionRecord::new(
+        let mut record = PositionRecord::new(
             &checkpoint,
             life.state.clone(),
             &life.kafka_cluster,
             written_at,
             &self.config.instance,
         );
+        record.has_mapping = life.has_mapping;
         life.transactions
             .commit(position::KEY, &record.encode(), now)
     }

@@ -1,6 +1,6 @@
 //! The position record: its versioned JSON, and reading the last one back.
 //!
-//! One key in a compacted topic of one partition, written in the transaction of the events it covers. The
+//! A key in a compacted topic of one partition, written in the transaction of the events it covers. The
 //! end of that topic is full of holes (each commit and each abort leaves a marker, compaction takes old
 //! records), so it is read backwards in growing windows, each to the end of the partition.
 
@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 
 use super::alarms::Alarms;
 use super::verdict::{self, Right};
-use super::{KafkaConfig, admission, properties};
-use crate::mapping::Kept;
+use super::{KafkaConfig, admission, properties, published_mapping};
+use crate::mapping::{Generations, Kept};
 use crate::sink::{Checkpoint, Cursor, EachRecord, Progress, SinkError};
 
 /// The record's key.
@@ -57,6 +57,9 @@ pub struct PositionRecord {
     /// The process that wrote it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instance: Option<String>,
+    /// Whether the topic also holds the files of the mapping that published.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) has_mapping: bool,
 }
 
 /// Where the state topic holds what rules remember at a position.
@@ -69,6 +72,9 @@ pub(super) struct StateRecord {
     pub(super) since: i64,
     /// What is there of every row of these tables.
     pub(super) kept: Kept,
+    /// Which of the rows count.
+    #[serde(default, skip_serializing_if = "Generations::is_empty")]
+    pub(super) generations: Generations,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -120,6 +126,7 @@ impl PositionRecord {
             written_at,
             remembered,
             instance: Some(instance.to_owned()),
+            has_mapping: false,
         }
     }
 
@@ -257,7 +264,7 @@ impl<'a> Reader<'a> {
             // An empty topic is read too: only that shows whether we may.
             let start = high.saturating_sub(window).max(low);
             window = window.saturating_mul(WINDOW_GROWTH);
-            if let Some(value) = self.last_value(&topic, start)? {
+            if let Some(value) = self.last_value(&topic, KEY, start)? {
                 return self.recorded(&value).map(Some);
             }
             if start == low {
@@ -294,11 +301,23 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The value of the last record with the position's key from offset `start` to the end.
-    fn last_value(&self, topic: &str, start: i64) -> Result<Option<Vec<u8>>, SinkError> {
+    /// The value of the last record with the key of a mapping's files; nothing if none was written.
+    pub(super) fn mapping(&self) -> Result<Option<Vec<u8>>, SinkError> {
+        let topic = self.config.position_topic();
+        let (first, _) = self.watermarks(&topic)?;
+        self.last_value(&topic, published_mapping::KEY, first)
+    }
+
+    /// The value of the last record with a key from offset `start` to the end.
+    fn last_value(
+        &self,
+        topic: &str,
+        sought: &[u8],
+        start: i64,
+    ) -> Result<Option<Vec<u8>>, SinkError> {
         let mut last = None;
         self.each(topic, start, &mut |_, key, value| {
-            if key == KEY {
+            if key == sought {
                 last = value.map(<[u8]>::to_vec);
             }
             Ok(())

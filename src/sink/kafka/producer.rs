@@ -134,6 +134,25 @@ impl Transactions {
         Ok(())
     }
 
+    /// Takes a record of the position topic into the transaction.
+    pub(super) fn note(
+        &mut self,
+        key: &[u8],
+        value: &[u8],
+        now: Timestamp,
+    ) -> Result<(), SinkError> {
+        let record = Fields {
+            key: Some(key),
+            value: Some(value),
+            headers: std::iter::empty(),
+            timestamp_ms: now.as_millisecond(),
+        };
+        let appended = self
+            .producer
+            .append(self.names.position, Placement::ByKey, record);
+        appended.map_err(|error| self.failed(&error))
+    }
+
     /// Makes what was written, and the position record, visible at once.
     pub(super) fn commit(
         &mut self,
@@ -141,15 +160,7 @@ impl Transactions {
         value: &[u8],
         now: Timestamp,
     ) -> Result<(), SinkError> {
-        let position = Fields {
-            key: Some(key),
-            value: Some(value),
-            headers: std::iter::empty(),
-            timestamp_ms: now.as_millisecond(),
-        };
-        self.producer
-            .append(self.names.position, Placement::ByKey, position)
-            .map_err(|error| self.failed(&error))?;
+        self.note(key, value, now)?;
         match self.producer.commit(self.config.limits.commit_suspect()) {
             Ok(()) => Ok(()),
             Err(CommitError::NotAsked(error)) => Err(self.failed(&error)),

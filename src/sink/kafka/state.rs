@@ -11,9 +11,10 @@ use uuid::Uuid;
 
 use super::KafkaConfig;
 use super::position::{Reader, Recorded, StateRecord};
+use super::reseed::Reseeded;
 use super::topics::Admin;
 use crate::event::EncodedBatch;
-use crate::mapping::Kept;
+use crate::mapping::{Generations, Kept};
 use crate::sink::{EachRecord, Progress, SinkError};
 use crate::state::Changelog;
 
@@ -28,7 +29,7 @@ pub(super) struct StateOfLife {
 }
 
 /// Where the state of this life is recorded: where the last one was, or from the end of the topic on where the
-/// existing rows are yet to be read.
+/// existing rows are yet to be read. `reseeded` says which rows were read since, and where the pipeline stood.
 ///
 /// # Errors
 /// `Refused` with [`State::MappingNeedsState`] if rules look up what was never kept.
@@ -36,22 +37,29 @@ pub(super) fn of(
     reader: &Reader<'_>,
     recorded: Option<&Recorded>,
     wanted: &Kept,
+    reseeded: Option<&Reseeded>,
 ) -> Result<StateOfLife, SinkError> {
     let streams = recorded
         .is_some_and(|recorded| matches!(recorded.checkpoint.progress, Progress::At { .. }));
     let known = recorded
         .filter(|_| streams)
         .and_then(|recorded| recorded.record.remembered.as_ref());
+    let mut generations = known.map_or_else(Generations::new, |state| state.generations.clone());
     if streams {
         let missing = missing(wanted, known.map(|state| &state.kept));
         if !missing.is_empty() {
-            return Err(needs_state(&missing));
+            let read = reseeded.filter(|reseeded| recorded.is_some_and(|at| reseeded.fits(at)));
+            generations = match read {
+                Some(reseeded) => reseeded.generations.clone(),
+                None => return Err(needs_state(&missing)),
+            };
         }
     }
     let kept = wanted.clone();
     if let Some(state) = known {
         let record = StateRecord {
             kept,
+            generations,
             ..state.clone()
         };
         return Ok(StateOfLife { record, mark: None });
@@ -60,7 +68,12 @@ pub(super) fn of(
     let id = Uuid::new_v4().to_string();
     let mut mark = EncodedBatch::default();
     mark.push_entry(MARK, Some(id.as_bytes()));
-    let record = StateRecord { id, since, kept };
+    let record = StateRecord {
+        id,
+        since,
+        kept,
+        generations: Generations::new(),
+    };
     Ok(StateOfLife {
         record,
         mark: Some(mark),
@@ -68,7 +81,7 @@ pub(super) fn of(
 }
 
 /// The tables, or columns of them, that are looked up and were not kept.
-fn missing(wanted: &Kept, kept: Option<&Kept>) -> Vec<String> {
+pub(super) fn missing(wanted: &Kept, kept: Option<&Kept>) -> Vec<String> {
     let columns_of = |table: &String| kept.and_then(|kept| kept.get(table));
     let mut missing = Vec::new();
     for (table, columns) in wanted {
@@ -90,8 +103,8 @@ fn needs_state(missing: &[String]) -> SinkError {
             "the mapping looks up what this pipeline did not keep so far: {}; nothing was published past the position",
             missing.join(", ")
         ),
-        hint: "go back to the mapping that published last, or read the tables again with `rowbridge position set --snapshot`: \
-               `read` rules then see every row once more"
+        hint: "`rowbridge run --reseed` lets the mapping that published last go on for a moment, reads these tables as of then, \
+               and goes on with the new one: nothing is lost and nothing comes twice; or go back to that mapping"
             .to_owned(),
     }
 }
@@ -111,7 +124,12 @@ pub(super) fn changelog(
 ) -> Result<Changelog, SinkError> {
     let topic = config.state_topic();
     let (first, end) = Reader::connect(config)?.watermarks(&topic)?;
-    let StateRecord { id, since, .. } = state;
+    let StateRecord {
+        id,
+        since,
+        generations,
+        ..
+    } = state;
     if first > *since {
         let what =
             format!("it begins at offset {first}, and what the rules remember began at {since}");
@@ -126,6 +144,7 @@ pub(super) fn changelog(
         since: *since,
         first,
         end,
+        generations: generations.clone(),
     })
 }
 

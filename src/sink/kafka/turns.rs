@@ -43,6 +43,16 @@ impl Turns {
         self.current.write(batch, now)
     }
 
+    /// Takes a record of the position topic that is not the position into the open transaction.
+    pub(super) fn note(
+        &mut self,
+        key: &[u8],
+        value: &[u8],
+        now: Timestamp,
+    ) -> Result<(), SinkError> {
+        self.current.note(key, value, now)
+    }
+
     /// An offset of the state topic before which all is committed that was written; none before the first commit with
     /// an entry.
     pub(super) fn state_reached(&self) -> Option<i64> {

@@ -10,8 +10,8 @@ use super::fake::{COMMIT_BYTES, FakeDatabase, FakeSource};
 use crate::batch::{Batch, CellRange, Commit, Item};
 use crate::position::Position;
 use crate::source::{
-    BatchSender, Claim, ConsumerGone, Finding, Source, SourceError, SourceIo, Start, TableNeeds,
-    batch_channel,
+    BatchSender, Claim, ConsumerGone, Finding, Frozen, Source, SourceError, SourceIo, Start,
+    TableNeeds, batch_channel,
 };
 
 /// What is wrong with a source.
@@ -85,6 +85,10 @@ impl Source for WrongSource {
 
     async fn hold(&mut self) -> Result<Infallible, SourceError> {
         self.inner.hold().await
+    }
+
+    async fn freeze(&mut self, tables: &[TableNeeds]) -> Result<Frozen, SourceError> {
+        self.inner.freeze(tables).await
     }
 
     async fn run(&mut self, mut io: SourceIo) -> Result<(), SourceError> {

@@ -52,6 +52,15 @@ pub(super) struct Committed {
     pub(super) changes: Vec<SentChange>,
 }
 
+/// The rows of one moment.
+#[derive(Clone, Debug)]
+pub(super) struct Existing {
+    pub(super) tables: Vec<BTreeMap<Vec<Stored>, Vec<Stored>>>,
+    /// The end of history then.
+    pub(super) end: u64,
+    pub(super) micros: i64,
+}
+
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Slot {
     pub(super) confirmed: u64,
@@ -331,8 +340,12 @@ impl Server {
     }
 
     /// All rows of all tables, as a snapshot sees them.
-    pub(super) fn snapshot(&self) -> Vec<BTreeMap<Vec<Stored>, Vec<Stored>>> {
-        self.tables.iter().map(|table| table.rows.clone()).collect()
+    pub(super) fn existing(&self) -> Existing {
+        Existing {
+            tables: self.tables.iter().map(|table| table.rows.clone()).collect(),
+            end: self.end(),
+            micros: self.history.last().map_or(0, |last| last.micros),
+        }
     }
 
     /// Takes the slot for a new session, or nothing if another one has it.

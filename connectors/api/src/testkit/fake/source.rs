@@ -8,13 +8,13 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-use super::server::{Committed, FakeDatabase, Server, Slot};
+use super::server::{Committed, Existing, FakeDatabase, Server, Slot};
 use super::table::{Sent, SentChange};
 use crate::batch::{Batch, CellRange, Change, Commit, Image, Item, Op, Transaction};
 use crate::position::Position;
 use crate::shape::ShapeId;
 use crate::source::{
-    Claim, Finding, Identity, Ownership, Remembers, Severity, SnapshotProgress, Source,
+    Claim, Finding, Frozen, Identity, Ownership, Remembers, Severity, SnapshotProgress, Source,
     SourceError, SourceIo, SourceStatus, Start, State, TableNeeds,
 };
 
@@ -23,6 +23,7 @@ use crate::source::{
 pub struct FakeSource {
     database: FakeDatabase,
     session: Option<u64>,
+    frozen: Option<Existing>,
     /// Answers its server so many times per time-out; 0 for the wrong source that does not.
     pub(in crate::testkit) answers_per_timeout: u32,
 }
@@ -32,6 +33,7 @@ impl FakeSource {
         Self {
             database,
             session: None,
+            frozen: None,
             answers_per_timeout: 4,
         }
     }
@@ -104,8 +106,20 @@ impl Source for FakeSource {
         }
     }
 
+    async fn freeze(&mut self, _tables: &[TableNeeds]) -> Result<Frozen, SourceError> {
+        Link::new(self)?;
+        let existing = self.database.change(|server| server.existing());
+        let position = Position::new(existing.end);
+        self.frozen = Some(existing);
+        Ok(Frozen {
+            next: position.clone(),
+            position,
+        })
+    }
+
     async fn run(&mut self, io: SourceIo) -> Result<(), SourceError> {
         let link = Link::new(self)?;
+        let frozen = self.frozen.take();
         let mut run = Run {
             link,
             io,
@@ -119,6 +133,14 @@ impl Source for FakeSource {
             Start::Resume { position, recorded } => {
                 let slot = run.link.database.lock().resume(&position, &recorded)?;
                 (slot.confirmed, position.order())
+            }
+            Start::Frozen => {
+                let existing =
+                    frozen.ok_or_else(|| SourceError::transient("no moment is fixed"))?;
+                let end = existing.end;
+                run.existing_rows(existing).await?;
+                run.push(Item::SnapshotEnd(Position::new(end))).await?;
+                return run.flush().await;
             }
         };
         run.stream(sent, from).await
@@ -226,15 +248,23 @@ impl Run {
     /// Makes the slot, reads all rows, and returns from where the server streams and from where we read:
     /// both the slot's point, which an interrupted first start may have set long before this snapshot.
     async fn first_start(&mut self) -> Result<(u64, u64), SourceError> {
-        let (slot, tables, end, micros) = self.link.database.change(|server| {
-            let micros = server.history.last().map_or(0, |last| last.micros);
-            (
-                server.create_slot(),
-                server.snapshot(),
-                server.end(),
-                micros,
-            )
-        });
+        let (slot, existing) = self
+            .link
+            .database
+            .change(|server| (server.create_slot(), server.existing()));
+        self.existing_rows(existing).await?;
+        self.push(Item::SnapshotEnd(Position::new(slot.confirmed)))
+            .await?;
+        Ok((slot.confirmed, slot.confirmed))
+    }
+
+    /// Sends the rows of one moment.
+    async fn existing_rows(&mut self, existing: Existing) -> Result<(), SourceError> {
+        let Existing {
+            tables,
+            end,
+            micros,
+        } = existing;
         let position = Position::new(end);
         self.push(Item::Begin(Transaction {
             id: 0,
@@ -269,9 +299,7 @@ impl Run {
                 }));
             }
         }
-        self.push(Item::SnapshotEnd(Position::new(slot.confirmed)))
-            .await?;
-        Ok((slot.confirmed, slot.confirmed))
+        Ok(())
     }
 
     /// Sends what the server sends after `sent`, but for transactions that committed before `from`.
