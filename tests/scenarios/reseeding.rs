@@ -29,6 +29,15 @@ fn without_notes() -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
+/// What the log says at the stages of taking over; it is killed soon after one of them.
+const STAGES: [&str; 5] = [
+    "starting",
+    "goes on for a moment",
+    "reading what the new one looks up",
+    "read all existing rows",
+    "the mapping changed",
+];
+
 #[tokio::test]
 async fn lookups_are_added_to_a_mapping_without_any_under_load() -> Result<()> {
     takes_over("reseeded", &stateless()?).await
@@ -42,6 +51,7 @@ async fn a_column_is_added_to_what_is_looked_up_under_load() -> Result<()> {
 #[expect(clippy::print_stdout, reason = "where it was killed is worth seeing")]
 async fn takes_over(name: &str, before: &str) -> Result<()> {
     let rig = rig(name).await?;
+    let after = MAPPING.replace("version = 1", "version = 2\non_error = \"quarantine\"");
     rig.write_pack_with(before, SCHEMA_TOML)?;
     let mut daemon = rig.daemon().await?;
     daemon.ready().await?;
@@ -49,7 +59,7 @@ async fn takes_over(name: &str, before: &str) -> Result<()> {
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert_eq!(daemon.terminate().await?, 0, "{}", daemon.log());
 
-    rig.write_pack_with(MAPPING, SCHEMA_TOML)?;
+    rig.write_pack_with(&after, SCHEMA_TOML)?;
     let mut refused = rig.daemon().await?;
     assert_eq!(refused.exit_code().await?, 2, "{}", refused.log());
     let log = refused.log();
@@ -60,18 +70,32 @@ async fn takes_over(name: &str, before: &str) -> Result<()> {
     let mut random = Random(1113);
     let mut switched = 0;
     for round in 1..=rounds() {
+        // What an interrupted reading found of it must not be found later.
+        rig.sql(&format!(
+            "INSERT INTO flight VALUES ({}, 'G{round}', 'A', 1, 'x')",
+            1_000 + round
+        ))
+        .await?;
         let mut daemon = reseeding(&rig)?;
-        tokio::time::sleep(Duration::from_millis(u64::from(random.below(2_500)))).await;
+        let stage = STAGES[(round as usize - 1) % STAGES.len()];
+        eventually(stage, SOON, || async {
+            let log = daemon.log();
+            Ok(log.contains(stage) || took_over(&daemon))
+        })
+        .await?;
+        tokio::time::sleep(Duration::from_millis(u64::from(random.below(30)))).await;
         daemon.kill9().await?;
+        rig.sql(&format!("DELETE FROM flight WHERE number = 'G{round}'"))
+            .await?;
         switched += u32::from(took_over(&daemon));
-        println!("round {round}: killed, {switched} of them after it took over");
+        println!("round {round}: killed at `{stage}`, {switched} of them after it took over");
         if round % 2 == 0 && switched == 0 {
             // Whatever was begun, the one before goes on as if nothing had been.
             rig.write_pack_with(before, SCHEMA_TOML)?;
             let mut daemon = rig.daemon().await?;
             daemon.ready().await?;
             assert_eq!(daemon.terminate().await?, 0, "{}", daemon.log());
-            rig.write_pack_with(MAPPING, SCHEMA_TOML)?;
+            rig.write_pack_with(&after, SCHEMA_TOML)?;
         }
     }
     let mut daemon = reseeding(&rig)?;
@@ -87,6 +111,17 @@ async fn takes_over(name: &str, before: &str) -> Result<()> {
     let mut daemon = rig.daemon().await?;
     daemon.ready().await?;
     let steps = load.stop().await?;
+    for round in 1..=rounds() {
+        let seat = format!("INSERT INTO seat VALUES ({round} + 10000, 'G{round}', 'Q{round}', 1)");
+        rig.sql(&seat).await?;
+    }
+    let quarantined = || read_all(&rig.brokers, &format!("rowbridge.{name}.quarantine"));
+    let all = rounds() as usize;
+    eventually("the seats on no flight", SOON, || async {
+        Ok(quarantined()?.len() >= all)
+    })
+    .await?;
+    ensure!(quarantined()?.len() == all, "{:?}", quarantined()?);
     let (old, new) = eventually_told(&rig).await?;
     println!("{steps} steps, {old} events of the mapping before, {new} of the new one");
     ensure!(old > 200 && new > 100, "both published");
