@@ -4,6 +4,7 @@ mod brokers;
 mod elections;
 mod errors;
 mod histories;
+mod reseeding;
 mod stage;
 mod transactions;
 

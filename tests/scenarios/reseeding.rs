@@ -30,11 +30,11 @@ fn without_notes() -> String {
 }
 
 /// What the log says at the stages of taking over; it is killed soon after one of them.
-const STAGES: [&str; 5] = [
+pub(crate) const STAGES: [&str; 5] = [
     "starting",
     "goes on for a moment",
     "reading what the new one looks up",
-    "read all existing rows",
+    "read all existing",
     "the mapping changed",
 ];
 
@@ -76,18 +76,11 @@ async fn takes_over(name: &str, before: &str) -> Result<()> {
             1_000 + round
         ))
         .await?;
-        let mut daemon = reseeding(&rig)?;
         let stage = STAGES[(round as usize - 1) % STAGES.len()];
-        eventually(stage, SOON, || async {
-            let log = daemon.log();
-            Ok(log.contains(stage) || took_over(&daemon))
-        })
-        .await?;
-        tokio::time::sleep(Duration::from_millis(u64::from(random.below(30)))).await;
-        daemon.kill9().await?;
+        let pause = Duration::from_millis(u64::from(random.below(30)));
+        switched += u32::from(killed_at(&rig, stage, pause).await?);
         rig.sql(&format!("DELETE FROM flight WHERE number = 'G{round}'"))
             .await?;
-        switched += u32::from(took_over(&daemon));
         println!("round {round}: killed at `{stage}`, {switched} of them after it took over");
         if round % 2 == 0 && switched == 0 {
             // Whatever was begun, the one before goes on as if nothing had been.
@@ -98,12 +91,7 @@ async fn takes_over(name: &str, before: &str) -> Result<()> {
             rig.write_pack_with(&after, SCHEMA_TOML)?;
         }
     }
-    let mut daemon = reseeding(&rig)?;
-    eventually("the new mapping took over", SOON, || async {
-        Ok(took_over(&daemon))
-    })
-    .await?;
-    daemon.ready().await?;
+    let mut daemon = taken_over(&rig).await?;
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert_eq!(daemon.terminate().await?, 0, "{}", daemon.log());
     // It took over for good: nothing has to be read any more, and nothing was kept in the folder alone.
@@ -129,8 +117,27 @@ async fn takes_over(name: &str, before: &str) -> Result<()> {
     Ok(())
 }
 
-fn reseeding(rig: &Rig) -> Result<Daemon> {
-    rig.daemon_by(&["run", "--reseed"])
+/// Starts to take over, and is killed soon after the log says `stage`; whether the new mapping was going on by then.
+pub(crate) async fn killed_at(rig: &Rig, stage: &str, pause: Duration) -> Result<bool> {
+    let mut daemon = rig.daemon_by(&["run", "--reseed"])?;
+    eventually(stage, SOON, || async {
+        Ok(daemon.log().contains(stage) || took_over(&daemon))
+    })
+    .await?;
+    tokio::time::sleep(pause).await;
+    daemon.kill9().await?;
+    Ok(took_over(&daemon))
+}
+
+/// A daemon whose new mapping goes on.
+pub(crate) async fn taken_over(rig: &Rig) -> Result<Daemon> {
+    let mut daemon = rig.daemon_by(&["run", "--reseed"])?;
+    eventually("the new mapping took over", SOON, || async {
+        Ok(took_over(&daemon))
+    })
+    .await?;
+    daemon.ready().await?;
+    Ok(daemon)
 }
 
 /// Whether the new mapping goes on in this daemon, or did so in one before it.

@@ -161,7 +161,6 @@ impl Source for MongoSource {
     }
 
     async fn run(&mut self, mut io: SourceIo) -> Result<(), SourceError> {
-        let frozen = self.frozen.take();
         let owned = self.owned.take();
         let owned = owned.ok_or_else(|| SourceError::transient("nothing is owned"))?;
         let shutdown = io.shutdown.clone();
@@ -182,7 +181,8 @@ impl Source for MongoSource {
                 (assembler, position)
             }
             Start::Frozen => {
-                let moment = frozen.ok_or_else(|| SourceError::transient("no moment is fixed"))?;
+                let moment = self.frozen.take();
+                let moment = moment.ok_or_else(|| SourceError::transient("no moment is fixed"))?;
                 let limits = &self.config.limits;
                 let snapshot = Snapshot::at(&owned.client, limits, &moment).await?;
                 return tokio::select! {

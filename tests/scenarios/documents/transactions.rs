@@ -27,7 +27,7 @@ key   = "{_id}"
 [event.data]
 account = "$.row.account"
 "#;
-const JOURNAL_SCHEMA: &str = r#"
+pub(super) const JOURNAL_SCHEMA: &str = r#"
 [entry]
 key = ["_id"]
 [entry.columns]
@@ -37,21 +37,24 @@ account = "int8"
 
 impl Documents {
     /// The ledger's mapping with the journal.
-    fn write_with_journal(&self) -> Result<()> {
+    pub(super) fn write_with_journal(&self) -> Result<()> {
+        self.rig.write_pack_with(&self.journal(), JOURNAL_SCHEMA)
+    }
+
+    pub(super) fn journal(&self) -> String {
         let accounts = format!("account = \"{}.account\"", self.database.name());
         let entries = format!("entry = \"{}.entry\"", self.database.name());
         let mapping = self
             .ledger()
             .replace(&accounts, &format!("{accounts}\n{entries}"));
-        self.rig
-            .write_pack_with(&(mapping + JOURNAL), JOURNAL_SCHEMA)
+        mapping + JOURNAL
     }
 
-    fn entries(&self) -> Result<Vec<Event>> {
+    pub(super) fn entries(&self) -> Result<Vec<Event>> {
         read_all(&self.rig.brokers, &format!("{}.entries", self.rig.topic))
     }
 
-    async fn booked(&self) -> Result<BTreeSet<String>> {
+    pub(super) async fn booked(&self) -> Result<BTreeSet<String>> {
         use futures_util::TryStreamExt as _;
         let entry = self.database.collection::<Document>("entry");
         let stored: Vec<Document> = entry.find(doc! {}).await?.try_collect().await?;

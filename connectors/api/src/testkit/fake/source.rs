@@ -119,7 +119,10 @@ impl Source for FakeSource {
 
     async fn run(&mut self, io: SourceIo) -> Result<(), SourceError> {
         let link = Link::new(self)?;
-        let frozen = self.frozen.take();
+        let frozen = match io.start {
+            Start::Frozen => self.frozen.take(),
+            Start::First { .. } | Start::Resume { .. } => None,
+        };
         let mut run = Run {
             link,
             io,
