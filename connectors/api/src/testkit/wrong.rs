@@ -35,6 +35,8 @@ pub enum Fault {
     IgnoresTheIdentity,
     /// Does not answer its server while the consumer stalls.
     FallsSilentWhileStalled,
+    /// Reads rows as of now where a moment was fixed.
+    ForgetsTheMoment,
     /// Streams from where the history is when the snapshot ends, not from where it was taken.
     StreamsFromTheSnapshotsEnd,
 }
@@ -92,6 +94,9 @@ impl Source for WrongSource {
     }
 
     async fn run(&mut self, mut io: SourceIo) -> Result<(), SourceError> {
+        if self.fault == Fault::ForgetsTheMoment && io.start == Start::Frozen {
+            self.inner.freeze(&io.tables).await?;
+        }
         io.start = self.start(io.start);
         if self.fault == Fault::IgnoresShutdown {
             io.shutdown = CancellationToken::new();

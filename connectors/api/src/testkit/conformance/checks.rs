@@ -8,11 +8,11 @@ use tokio::time::sleep;
 use super::model::{
     Image, Message, Read, Row, Write, changes, compare_with_writes, fold, table_after,
 };
-use super::reader::{Reader, own, wait_for_acknowledgement};
+use super::reader::{Reader, needs, own, wait_for_acknowledgement};
 use super::{Acknowledged, Subject, Violation};
 use crate::batch::Op;
 use crate::position::Position;
-use crate::source::{Identity, SourceError, Start, State};
+use crate::source::{Identity, Source as _, SourceError, Start, State};
 
 /// The row that is inserted last, so that a reader knows when it has everything.
 const LAST: i64 = 1_000_000;
@@ -335,6 +335,47 @@ pub(super) async fn refuses_another_database<S: Subject>(subject: &S) -> Result<
 /// Rows at first start, and transactions that hit them while they are read.
 const SNAPSHOT_ROWS: i64 = 300;
 const SNAPSHOT_WRITES: i64 = 60;
+
+pub(super) async fn fixes_a_moment<S: Subject>(subject: &S) -> Result<(), Violation> {
+    subject.commit(&existing()).await?;
+    let mut reader = Reader::first(subject).await?;
+    reader.read_to_snapshot_end().await?;
+    drop(reader);
+    let story = story();
+    let (before, after) = story.split_at(story.len() / 2);
+    commit_all(subject, before).await?;
+    let (mut source, _) = own(subject).await?;
+    let moment = source.freeze(&[needs(subject)]).await?;
+    commit_all(subject, after).await?;
+
+    let mut reader = Reader::start(subject, source, Start::Frozen);
+    let (rows, end) = reader.read_to_snapshot_end().await?;
+    if end != moment.position {
+        return Err(Violation::new(format!(
+            "the rows are as of {end}, and the moment that was fixed is {}",
+            moment.position
+        )));
+    }
+    reader.ended().await??;
+    let (rows, there) = (fold(&rows), [&[existing()], before].concat());
+    let there = table_after(&there);
+    if rows != there {
+        return Err(Violation::new(format!(
+            "the rows of the moment are {rows:?}, there were {there:?}"
+        )));
+    }
+    let mut reader = Reader::resume(subject, &moment.position).await?;
+    let stream = reader.read_to_insert_of(LAST).await?;
+    compare_with_writes(&stream, after)?;
+    let is_early = |message: &&Message| matches!(message, Message::Begin(transaction) if transaction.position < moment.next);
+    match stream.iter().find(is_early) {
+        Some(early) => Err(Violation::new(format!(
+            "{early:?} is not in the rows, and before {}",
+            moment.next
+        ))),
+        None => Ok(()),
+    }
+}
 
 pub(super) async fn hands_over_from_snapshot_to_stream<S: Subject>(
     subject: &S,

@@ -95,12 +95,14 @@ pub enum Check {
     RefusesAnotherDatabase,
     /// Rows read at first start and the changes made meanwhile add up to the table.
     HandsOverFromSnapshotToStream,
+    /// The rows of a moment that was fixed are those of before it, and the stream has the rest.
+    FixesAMoment,
     /// A cell that was not sent is unavailable, a null is null.
     UnavailableIsNeverNull,
 }
 
 impl Check {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::ResumesFromEveryPosition,
         Self::PositionsRiseAndRoundTrip,
         Self::SurvivesACutAtEveryMessage,
@@ -109,6 +111,7 @@ impl Check {
         Self::ShutsDownInTime,
         Self::RefusesAnotherDatabase,
         Self::HandsOverFromSnapshotToStream,
+        Self::FixesAMoment,
         Self::UnavailableIsNeverNull,
     ];
 
@@ -131,6 +134,7 @@ impl Check {
             Self::HandsOverFromSnapshotToStream => {
                 checks::hands_over_from_snapshot_to_stream(subject).await
             }
+            Self::FixesAMoment => checks::fixes_a_moment(subject).await,
             Self::UnavailableIsNeverNull => checks::unavailable_is_never_null(subject).await,
         }
     }

@@ -233,7 +233,7 @@ impl Reader {
     }
 }
 
-fn needs<S: Subject>(subject: &S) -> TableNeeds {
+pub(super) fn needs<S: Subject>(subject: &S) -> TableNeeds {
     let column = |(name, ty): (&str, &str)| ColumnNeed {
         name: name.to_owned(),
         ty: Type::parse(ty),

@@ -97,7 +97,7 @@ async fn the_honest_fake_passes() {
 }
 
 /// Each fault, the check that is there for it, and the words in which it says so. Others may catch it, too.
-const CAUGHT_BY: [(Fault, Check, &str); 10] = [
+const CAUGHT_BY: [(Fault, Check, &str); 11] = [
     (
         Fault::AcknowledgesWhatItSent,
         Check::NeverAcknowledgesAhead,
@@ -138,6 +138,11 @@ const CAUGHT_BY: [(Fault, Check, &str); 10] = [
         Fault::FallsSilentWhileStalled,
         Check::KeepsTheLinkWhileStalled,
         "the server closed the connection",
+    ),
+    (
+        Fault::ForgetsTheMoment,
+        Check::FixesAMoment,
+        "the moment that was fixed is",
     ),
     (
         Fault::StreamsFromTheSnapshotsEnd,
