@@ -6,6 +6,7 @@
 
 mod faults;
 mod model_kafka;
+mod taking_over;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -48,7 +49,9 @@ struct World {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Story {
     Nothing,
-    /// Each account's rate, as of the commit, and the last event of each account.
+    /// Each account's rate, as of the commit.
+    LookingUp,
+    /// The same, and the last event of each account.
     Remembering,
 }
 
@@ -140,6 +143,11 @@ impl World {
 
     /// Commits the transactions of the story; the position of the last.
     fn write(&self) -> Position {
+        self.write_some(0..TRANSACTIONS.len())
+    }
+
+    /// Commits these transactions of the story; the position of the last.
+    fn write_some(&self, numbers: std::ops::Range<usize>) -> Position {
         let update = |number: usize| {
             FakeChange::update(
                 "account",
@@ -148,7 +156,8 @@ impl World {
             )
         };
         let mut end = self.database.end();
-        for (number, updates) in TRANSACTIONS.into_iter().enumerate() {
+        let all = TRANSACTIONS.into_iter().enumerate();
+        for (number, updates) in all.skip(numbers.start).take(numbers.len()) {
             let mut changes: Vec<_> = updates.map(update).collect();
             let ver = (number + 1).to_string();
             let (rate, at) = match number {
@@ -182,7 +191,9 @@ impl World {
                 let (account, ver) = (update % ACCOUNTS, update + 1);
                 let rate = match self.story {
                     Story::Nothing => String::new(),
-                    Story::Remembering => format!(",\"rate\":{}", rates[account]),
+                    Story::LookingUp | Story::Remembering => {
+                        format!(",\"rate\":{}", rates[account])
+                    }
                 };
                 expected.push(format!("{{\"id\":{},\"ver\":{ver}{rate}}}", account + 1));
             }
@@ -194,8 +205,17 @@ impl World {
         &self,
         shutdown: CancellationToken,
     ) -> Plan<impl Fn() -> Result<model_kafka::ModelSink, crate::sink::SinkError> + use<>> {
+        self.plan_of(shutdown, &self.mapping, None)
+    }
+
+    fn plan_of(
+        &self,
+        shutdown: CancellationToken,
+        mapping: &Arc<Mapping>,
+        read: Option<model_kafka::Read>,
+    ) -> Plan<impl Fn() -> Result<model_kafka::ModelSink, crate::sink::SinkError> + use<>> {
         let health = Health::new(Duration::from_secs(60));
-        let metrics = Metrics::new(self.mapping.rules(), health.clone());
+        let metrics = Metrics::new(mapping.rules(), health.clone());
         let limits = Limits {
             channel_batches: 2,
             encoded_batches: 1,
@@ -211,11 +231,12 @@ impl World {
             ..Limits::default()
         };
         let (kafka, faults) = (self.kafka.clone(), self.faults.clone());
+        let hash = mapping.hash().to_owned();
         Plan {
             pipeline: "ledger".to_owned(),
-            mapping: Arc::clone(&self.mapping),
+            mapping: Arc::clone(mapping),
             limits,
-            make_sink: Arc::new(move || Ok(kafka.sink(&faults))),
+            make_sink: Arc::new(move || Ok(kafka.sink(&faults, &hash, read.clone()))),
             state: self.folder.as_ref().map(|folder| crate::state::Settings {
                 directory: folder.path().to_owned(),
                 // Less than a transaction of the story puts.
@@ -302,6 +323,7 @@ where = { id = "$.row.id" }
 fn ledger(story: Story) -> Mapping {
     let (tables, reverts, rest) = match story {
         Story::Nothing => ("", "", ""),
+        Story::LookingUp => ("rate = \"public.rate\"", "", REMEMBERING),
         Story::Remembering => (
             "rate = \"public.rate\"",
             "reverts = \"AccountSeen\"",

@@ -4,8 +4,8 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use rowbridge_api::Identity;
 use rowbridge_api::testkit::fake::FakeDatabase;
+use rowbridge_api::{Identity, Position};
 
 use super::faults::{Fault, Faults};
 use crate::event::{EVENT_HEADERS, EncodedBatch, TopicId};
@@ -46,7 +46,11 @@ type Entry = (Vec<u8>, Option<Vec<u8>>);
 struct Written {
     events: Vec<Event>,
     state: Vec<Entry>,
+    generations: Generations,
 }
+
+/// The position and the generations of rows that were read for another mapping.
+pub(super) type Read = (Position, Generations);
 
 /// The broker; survives every crash of the pipeline.
 #[derive(Clone)]
@@ -84,12 +88,24 @@ impl ModelKafka {
         }
         log.events.extend(written.events);
         log.state.extend(written.state);
+        log.generations = written.generations;
         log.checkpoint = Some(checkpoint);
     }
 
-    pub(super) fn sink(&self, faults: &Faults) -> ModelSink {
+    /// The hash of the mapping that published last.
+    pub(super) fn mapping_hash(&self) -> Option<String> {
+        let log = self.log.lock().unwrap();
+        let checkpoint = log.checkpoint.as_ref();
+        checkpoint.map(|checkpoint| checkpoint.mapping_hash.clone())
+    }
+
+    /// A sink of the mapping with this hash, for which rows may have been read.
+    pub(super) fn sink(&self, faults: &Faults, hash: &str, read: Option<Read>) -> ModelSink {
         ModelSink {
             kafka: self.clone(),
+            hash: hash.to_owned(),
+            read,
+            generations: Generations::new(),
             faults: faults.clone(),
             epoch: 0,
             source: None,
@@ -100,6 +116,10 @@ impl ModelKafka {
 
 pub(super) struct ModelSink {
     kafka: ModelKafka,
+    hash: String,
+    read: Option<Read>,
+    /// Of the rows that count in this life.
+    generations: Generations,
     faults: Faults,
     epoch: u64,
     source: Option<Identity>,
@@ -121,6 +141,18 @@ impl Sink for ModelSink {
         if !matches!(progress, Some(Progress::At { .. })) {
             log.state.clear();
             log.beginnings += 1;
+        }
+        self.generations = log.generations.clone();
+        let last = log.checkpoint.as_ref();
+        if let (Some((position, generations)), Some(last)) = (&self.read, last)
+            && last.mapping_hash != self.hash
+        {
+            let here = Progress::At {
+                position: position.clone(),
+                cursor: None,
+            };
+            assert_eq!(last.progress, here, "the rows were read somewhere else");
+            self.generations = generations.clone();
         }
         self.epoch = log.epoch;
         self.source = Some(source.clone());
@@ -146,7 +178,7 @@ impl Sink for ModelSink {
             since: 0,
             first: 0,
             end: offset(log.state.len()),
-            generations: log.generations.clone(),
+            generations: self.generations.clone(),
         }))
     }
 
@@ -175,10 +207,11 @@ impl Sink for ModelSink {
         let checkpoint = Checkpoint {
             progress: progress.clone(),
             source: self.source.clone().expect("opened"),
-            mapping_hash: String::new(),
+            mapping_hash: self.hash.clone(),
             partitions_of_topics: std::collections::BTreeMap::new(),
         };
-        let written = std::mem::take(&mut self.written);
+        let mut written = std::mem::take(&mut self.written);
+        written.generations = self.generations.clone();
         let mut log = self.kafka.log.lock().unwrap();
         if self.epoch != log.epoch {
             return Err(SinkError::Fenced {
