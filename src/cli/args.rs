@@ -83,8 +83,10 @@ pub(crate) enum Command {
 
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
-    /// Where the mapping looks up what was not kept so far: read those tables, while the mapping that published last
-    /// goes on up to that moment, and take over there
+    /// Read the rows that the mapping looks up and that were not kept so far
+    ///
+    /// The mapping that published last goes on up to the moment as of which they are read; this one takes over there,
+    /// so that nothing is lost and nothing comes twice. Does nothing where all of it is kept.
     #[arg(long)]
     pub(crate) reseed: bool,
 }

@@ -39,8 +39,9 @@ impl Meters {
         }
     }
 
-    /// The same, for a mapping with these rules.
-    pub(crate) fn of_rules(&self, event_types: &[String]) -> Self {
+    /// The same, for a mapping whose rules these are, in their order.
+    #[must_use]
+    pub fn of_rules(&self, event_types: &[String]) -> Self {
         Self {
             metrics: self.metrics.of_rules(event_types),
             ..self.clone()

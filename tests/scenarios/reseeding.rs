@@ -67,6 +67,12 @@ async fn takes_over(name: &str, before: &str) -> Result<()> {
         log.contains("MAPPING_NEEDS_STATE") && log.contains("run --reseed"),
         "{log}"
     );
+    let checked = rig.command(&["check"]).await?;
+    let said = String::from_utf8(checked.stdout)?;
+    assert!(
+        checked.status.code() == Some(2) && said.contains("run --reseed"),
+        "{said}"
+    );
     let mut random = Random(1113);
     let mut switched = 0;
     for round in 1..=rounds() {

@@ -20,7 +20,7 @@ use super::commands::Commands;
 use super::position::Reader;
 use super::topics::{self, Admin, Wanted};
 use super::verdict::{self, Right};
-use super::{KafkaConfig, Published, properties};
+use super::{KafkaConfig, Published, properties, state};
 use crate::sink::SinkError;
 
 /// Pause between two looks at whether a probe was answered.
@@ -40,8 +40,13 @@ pub(super) fn check(
     };
     let admin = Admin::connect(config)?;
     let mut findings = topics::compare(&reader, &admin, config, published)?;
-    if let Err(error) = reader.position() {
-        findings.push(refusal_as_finding(error)?);
+    match (reader.position(), &published.kept) {
+        (Err(error), _) => findings.push(refusal_as_finding(error)?),
+        (Ok(Some(recorded)), Some(wanted)) => {
+            let needs = state::needs(&recorded, wanted);
+            findings.extend(needs.map(refusal_as_finding).transpose()?);
+        }
+        (Ok(_), _) => {}
     }
     for wanted in Wanted::all(config, published) {
         if reader

@@ -48,16 +48,13 @@ pub fn unread(config: &KafkaConfig, published: &Published) -> Result<Option<Unre
     };
     let reader = Reader::connect(config)?;
     reader.cluster_id()?;
-    let Some(Recorded { record, checkpoint }) = reader.position()? else {
+    let recorded = reader.position()?;
+    let Some(recorded) = recorded.filter(|recorded| state::needs(recorded, wanted).is_some())
+    else {
         return Ok(None);
     };
-    if !matches!(checkpoint.progress, Progress::At { .. }) {
-        return Ok(None);
-    }
+    let Recorded { record, checkpoint } = recorded;
     let kept = record.remembered.as_ref().map(|state| &state.kept);
-    if state::missing(wanted, kept).is_empty() {
-        return Ok(None);
-    }
     let is_known = |table: &String| {
         let kept = kept.and_then(|kept| kept.get(table));
         kept.is_some_and(|kept| wanted[table].is_subset(kept))

@@ -45,15 +45,11 @@ pub(super) fn of(
         .filter(|_| streams)
         .and_then(|recorded| recorded.record.remembered.as_ref());
     let mut generations = known.map_or_else(Generations::new, |state| state.generations.clone());
-    if streams {
-        let missing = missing(wanted, known.map(|state| &state.kept));
-        if !missing.is_empty() {
-            let read = reseeded.filter(|reseeded| recorded.is_some_and(|at| reseeded.fits(at)));
-            generations = match read {
-                Some(reseeded) => reseeded.generations.clone(),
-                None => return Err(needs_state(&missing)),
-            };
-        }
+    if let Some((recorded, refusal)) = recorded.and_then(|at| Some((at, needs(at, wanted)?))) {
+        generations = match reseeded.filter(|reseeded| reseeded.fits(recorded)) {
+            Some(reseeded) => reseeded.generations.clone(),
+            None => return Err(refusal),
+        };
     }
     let kept = wanted.clone();
     if let Some(state) = known {
@@ -80,8 +76,18 @@ pub(super) fn of(
     })
 }
 
+/// Why rules cannot go on from what is recorded, if they look up what was not kept.
+pub(super) fn needs(recorded: &Recorded, wanted: &Kept) -> Option<SinkError> {
+    let Progress::At { .. } = recorded.checkpoint.progress else {
+        return None;
+    };
+    let known = recorded.record.remembered.as_ref();
+    let missing = missing(wanted, known.map(|state| &state.kept));
+    (!missing.is_empty()).then(|| needs_state(&missing))
+}
+
 /// The tables, or columns of them, that are looked up and were not kept.
-pub(super) fn missing(wanted: &Kept, kept: Option<&Kept>) -> Vec<String> {
+fn missing(wanted: &Kept, kept: Option<&Kept>) -> Vec<String> {
     let columns_of = |table: &String| kept.and_then(|kept| kept.get(table));
     let mut missing = Vec::new();
     for (table, columns) in wanted {

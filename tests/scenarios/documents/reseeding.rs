@@ -29,7 +29,6 @@ fn transaction(event: &Event) -> Result<String> {
 }
 
 #[tokio::test]
-#[expect(clippy::print_stdout, reason = "what both published is worth seeing")]
 async fn documents_are_looked_up_by_a_mapping_that_takes_over_under_load() -> Result<()> {
     let documents = Documents::shared("documents_reseeded").await?;
     let rig = &documents.rig;
