@@ -60,7 +60,9 @@ struct Queue {
     mark: Option<Mark>,
     /// The follower writes what it took.
     busy: bool,
-    /// Somebody waits until all is written.
+    /// Something was written since the last flush.
+    unflushed: bool,
+    /// Somebody waits until all is flushed.
     urgent: bool,
     closed: bool,
 }
@@ -157,7 +159,7 @@ impl Shared {
         let mut queue = self.queue();
         queue.urgent = true;
         self.turned.notify_all();
-        while queue.busy || !queue.entries.is_empty() || queue.mark.is_some() {
+        while queue.busy || queue.unflushed || !queue.entries.is_empty() || queue.mark.is_some() {
             self.check()?;
             queue = self.wait(queue, LOOK);
         }
@@ -342,13 +344,17 @@ impl Follower {
             let done = self.write(shared, &taken).and_then(|()| {
                 self.mark = turn.mark.unwrap_or_else(|| self.mark.clone());
                 shared.written.store(turn.recorded, Ordering::Release);
-                match turn.at_once || self.flushed_at.elapsed() >= MARK_AGE {
-                    true => self.flush(shared),
-                    false => Ok(()),
+                let flushes = turn.at_once || self.flushed_at.elapsed() >= MARK_AGE;
+                match flushes {
+                    true => self.flush(shared).map(|()| flushes),
+                    false => Ok(flushes),
                 }
             });
             taken.clear(QUEUE_BYTES);
-            shared.queue().busy = false;
+            let mut queue = shared.queue();
+            queue.busy = false;
+            queue.unflushed &= !matches!(done, Ok(true));
+            drop(queue);
             shared.turned.notify_all();
             if let Err(fault) = done {
                 return shared.fail(fault);
@@ -375,7 +381,7 @@ impl Follower {
             let marked = queue.mark.is_some();
             let longest = if queue.entries.is_empty() {
                 let age = self.flushed_at.elapsed();
-                if marked && (at_once || age >= MARK_AGE) {
+                if at_once && queue.unflushed || marked && (at_once || age >= MARK_AGE) {
                     break;
                 }
                 MARK_AGE.saturating_sub(age).max(LOOK)
@@ -393,6 +399,7 @@ impl Follower {
         }
         std::mem::swap(&mut queue.entries, taken);
         queue.busy = true;
+        queue.unflushed = true;
         let turn = Turn {
             mark: queue.mark.take(),
             recorded: queue.recorded,

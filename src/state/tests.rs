@@ -279,6 +279,29 @@ fn an_older_copy_is_rolled_forward() {
 /// What was done to a folder, and whether it is then made anew.
 type Case = (&'static str, fn(&Path, &mut Topic) -> i64);
 
+/// Also if the follower has taken all of it by then, as it does at once with what is long.
+#[test]
+fn what_was_read_is_on_disk_when_the_session_begins() {
+    let (folder, copied) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut topic = Topic::default();
+    topic.log = (0..100)
+        .map(|number| (key(number), Some(vec![b'x'; 10_000])))
+        .collect();
+    let changelog = topic.changelog();
+    let copy = Copy::open(&place(folder.path()), &changelog, NOW_MS).unwrap();
+    let mut restoring = copy.follow().unwrap();
+    for (number, (key, value)) in topic.log.iter().enumerate() {
+        let taken = restoring.take(offset(number), key, value.as_deref());
+        taken.unwrap();
+    }
+    let mut recorder = restoring.recorder;
+    recorder.committed(changelog.end, NOW_MS).unwrap();
+    std::thread::sleep(Duration::from_millis(50));
+    recorder.begin_session().unwrap();
+    copy_folder(folder.path(), copied.path());
+    assert_eq!(Session::open(&place(copied.path()), &topic).read, 0);
+}
+
 #[test]
 fn what_is_not_certain_to_be_earlier_is_made_anew() {
     let cases: [Case; 10] = [
