@@ -71,6 +71,7 @@ impl Evaluator {
                 })
             })
             .collect();
+        let work = Work::new(memory, mapping.gathers);
         Self {
             rules: Rules {
                 namespace: encode::namespace(&stamp.identity.source),
@@ -79,7 +80,7 @@ impl Evaluator {
                 mapping,
                 stamp,
             },
-            work: Work::new(memory),
+            work,
             gathered: Gathered::default(),
             joins: None,
         }

@@ -1,6 +1,6 @@
 //! Which rows of a gathered transaction make events together.
 
-use std::collections::HashMap;
+use xxhash_rust::xxh3::xxh3_128;
 
 use super::Stop;
 use super::context::{Context, Written};
@@ -34,11 +34,14 @@ pub(super) struct JoinedEvent {
     pub(super) parts: Box<[Option<usize>]>,
 }
 
-/// Rows that agree on the value of one rule's `by`.
-#[derive(Default)]
-struct Group {
-    /// By part, the changes in their order.
-    rows: Vec<Vec<usize>>,
+/// A row that may be a part of an event. A transaction may have very many of them.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Candidate {
+    /// Hash of the value that it shares with the other parts.
+    value: [u64; 2],
+    part: u16,
+    /// The number of the change.
+    at: u32,
 }
 
 impl Joins {
@@ -76,24 +79,19 @@ impl Joins {
         number: u16,
         joining: &Joining,
     ) -> Result<(), Stop> {
-        let mut groups: Vec<Group> = Vec::new();
-        let mut known: HashMap<Vec<u8>, usize> = HashMap::new();
+        let mut candidates = Vec::new();
         let mut value = Vec::new();
         for at in 0..gathered.len() {
-            let part = match self.part_of(rules, gathered, number, joining, at, &mut value)? {
-                Some(part) => part,
-                None => continue,
-            };
-            let group = *known.entry(value.clone()).or_insert_with(|| {
-                groups.push(Group {
-                    rows: vec![Vec::new(); joining.parts.len()],
-                });
-                groups.len() - 1
-            });
-            groups[group].rows[part].push(at);
+            let part = self.part_of(rules, gathered, number, joining, at, &mut value)?;
+            candidates.extend(part.map(|part| Candidate {
+                value: hash_of(&value),
+                part,
+                at: u32::try_from(at).expect("a transaction has fewer changes"),
+            }));
         }
-        for group in groups {
-            self.group(number, joining, &group);
+        candidates.sort_unstable();
+        for group in candidates.chunk_by(|one, other| one.value == other.value) {
+            self.group(number, joining, group);
         }
         Ok(())
     }
@@ -126,7 +124,7 @@ impl Joins {
         joining: &Joining,
         at: usize,
         value: &mut Vec<u8>,
-    ) -> Result<Option<usize>, Stop> {
+    ) -> Result<Option<u16>, Stop> {
         let row = gathered.row(at)?;
         let (batch, change) = (row.batch(), row.change());
         let tx = gathered.transaction(&row);
@@ -134,7 +132,7 @@ impl Joins {
             return Ok(None);
         };
         let is_it = |part: &Part| part.table == table && part.ops.contains(change.op);
-        let mut parts = joining.parts.iter().enumerate();
+        let mut parts = (0_u16..).zip(&joining.parts);
         let context = context(
             rules.mapping(),
             table,
@@ -179,25 +177,34 @@ impl Joins {
         }
     }
 
-    /// Pairs the rows of a group in their order; one that finds no partner stays on its own.
-    fn group(&mut self, number: u16, joining: &Joining, group: &Group) {
-        let required = || {
-            let parts = joining.parts.iter().zip(&group.rows);
-            parts
-                .filter(|(part, _)| part.is_required)
-                .map(|(_, rows)| rows)
+    /// Pairs the rows that share a value in their order; one that finds no partner stays on its own.
+    fn group(&mut self, number: u16, joining: &Joining, group: &[Candidate]) {
+        let rows_of = |number: u16| {
+            let from = group.partition_point(|row| row.part < number);
+            let to = group.partition_point(|row| row.part <= number);
+            &group[from..to]
         };
-        let events = required().map(Vec::len).min().unwrap_or(0);
+        let parts = || {
+            (0..)
+                .zip(&joining.parts)
+                .map(|(at, part)| (part, rows_of(at)))
+        };
+        let required = || {
+            let required = parts().filter(|(part, _)| part.is_required);
+            required.map(|(_, rows)| rows)
+        };
+        let events = required().map(<[_]>::len).min().unwrap_or(0);
+        let change = |row: &Candidate| row.at as usize;
         for event in 0..events {
-            let parts = joining.parts.iter().zip(&group.rows);
-            let parts: Box<[Option<usize>]> = parts
+            let parts: Box<[Option<usize>]> = parts()
                 .map(|(part, rows)| match part.is_required {
-                    true => Some(rows[event]),
+                    true => Some(change(&rows[event])),
                     // One for all pairs.
-                    false => rows.first().copied(),
+                    false => rows.first().map(change),
                 })
                 .collect();
-            let at = required().map(|rows| rows[event]).max().unwrap_or(0);
+            let at = required().map(|rows| change(&rows[event])).max();
+            let at = at.unwrap_or_default();
             self.events.push(JoinedEvent {
                 at,
                 rule: number,
@@ -241,6 +248,13 @@ impl<'a> Context<'a> {
             .as_ref()
             .map_or(Ok(true), |when| self.holds(&when.condition))
     }
+}
+
+/// Of 128 bits, so that no two values of a transaction share one.
+fn hash_of(value: &[u8]) -> [u64; 2] {
+    let hash = xxh3_128(value);
+    let [high, low] = [hash >> 64, hash & u128::from(u64::MAX)];
+    [high, low].map(|half| u64::try_from(half).expect("half of it"))
 }
 
 #[cfg(test)]

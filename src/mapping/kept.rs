@@ -47,7 +47,9 @@ pub(super) struct Keeper {
     shapes: HashMap<(usize, u64), Arc<Bound>>,
     /// The rows that the transaction at hand deleted, under their keys and under their indexes: still found by its
     /// lookups, as they were.
-    deleted: HashMap<Vec<u8>, Vec<u8>>,
+    pub(in crate::mapping) deleted: HashMap<Vec<u8>, Vec<u8>>,
+    /// Whether there are such lookups: a transaction is gathered, and settled once it is evaluated.
+    gathers: bool,
     /// The key of the row at hand.
     key: Key,
     /// The key it had before.
@@ -78,11 +80,12 @@ impl std::fmt::Debug for Keeper {
 }
 
 impl Keeper {
-    pub(super) fn new(memory: Box<dyn Memory>) -> Self {
+    pub(super) fn new(memory: Box<dyn Memory>, gathers: bool) -> Self {
         Self {
             memory,
             shapes: HashMap::new(),
             deleted: HashMap::new(),
+            gathers,
             key: Key::default(),
             old_key: Key::default(),
             index: Key::default(),
@@ -309,20 +312,27 @@ impl Keeper {
         let [mut was, is] = std::mem::take(&mut self.buffers);
         let old = self.stored(place.number, place.table, &mut was)?;
         if let Some(old) = &old {
-            let row = std::mem::take(&mut self.old);
-            let key = self.old_key.bytes().to_vec();
-            self.deleted.insert(key, row.clone());
-            for slots in &place.table.indexes {
-                if self.index_key(place.table, slots, old, was.row()) {
-                    self.deleted
-                        .insert(self.index.bytes().to_vec(), row.clone());
-                }
+            if self.gathers {
+                self.keep_deleted(place.table, old, was.row());
             }
             self.reindex(place.table, Some((&**old, was.row())), None)?;
         }
         self.memory.put(self.old_key.bytes(), None);
         self.buffers = [was, is];
         Ok(())
+    }
+
+    /// Keeps the row under the old key for the lookups of this transaction.
+    fn keep_deleted(&mut self, table: &Table, bound: &Bound, row: Row<'_>) {
+        let kept = std::mem::take(&mut self.old);
+        let key = self.old_key.bytes().to_vec();
+        self.deleted.insert(key, kept.clone());
+        for slots in &table.indexes {
+            if self.index_key(table, slots, bound, row) {
+                self.deleted
+                    .insert(self.index.bytes().to_vec(), kept.clone());
+            }
+        }
     }
 
     /// Takes a row out of its table's indexes, or puts one in.

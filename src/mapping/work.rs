@@ -27,11 +27,12 @@ pub(super) struct Work {
 }
 
 impl Work {
-    pub(super) fn new(memory: Box<dyn Memory>) -> Self {
+    /// `gathers` says whether transactions are evaluated when all of them is there.
+    pub(super) fn new(memory: Box<dyn Memory>, gathers: bool) -> Self {
         Self {
             scratch: Scratch::default(),
             others: Others::default(),
-            keeper: Keeper::new(memory),
+            keeper: Keeper::new(memory, gathers),
             values: Vec::new(),
             entity: Vec::new(),
             whole: Batch::default(),

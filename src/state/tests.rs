@@ -283,10 +283,11 @@ type Case = (&'static str, fn(&Path, &mut Topic) -> i64);
 #[test]
 fn what_was_read_is_on_disk_when_the_session_begins() {
     let (folder, copied) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let mut topic = Topic::default();
-    topic.log = (0..100)
-        .map(|number| (key(number), Some(vec![b'x'; 10_000])))
-        .collect();
+    let entry = |number| (key(number), Some(vec![b'x'; 10_000]));
+    let topic = Topic {
+        log: (0..100).map(entry).collect(),
+        ..Topic::default()
+    };
     let changelog = topic.changelog();
     let copy = Copy::open(&place(folder.path()), &changelog, NOW_MS).unwrap();
     let mut restoring = copy.follow().unwrap();

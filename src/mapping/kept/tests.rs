@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use rowbridge_api::Op;
+
 use crate::mapping::cases::{Body, Case, Published};
 use crate::mapping::change_json::Tables;
 use crate::mapping::{Mapping, Pack, SourceFile, Stop};
@@ -489,4 +491,23 @@ fn a_truncate_is_told_though_others_take_back_events_of_its_type() {
         published.iter().map(line).collect::<Vec<_>>(),
         ["CheckedOut all {}"]
     );
+}
+
+/// Nothing looks it up, and no end of a transaction would forget it.
+#[test]
+fn a_deleted_row_is_gone_at_once_where_transactions_are_not_gathered() {
+    use crate::mapping::tests::{Bench, C, HEAD};
+    let table = "segment = \"public.segments\"";
+    let kept = "segment = { name = \"public.segments\", before = \"state\" }";
+    let rule = "[[event]]\ntype = \"Gone\"\ntable = \"segment\"\non = \"delete\"\ntopic = \"inventory\"\ndata.pnr = \"$.before.pnr\"\n";
+    let mut bench = Bench::of(&format!("{}{rule}", HEAD.replace(table, kept)));
+    bench.run(
+        Op::Insert,
+        None,
+        Some(&[("id", C::V("1")), ("pnr", C::V("ABC"))]),
+    );
+    let gone = bench.run(Op::Delete, Some(&[("id", C::V("1"))]), None);
+    assert!(gone.concat().contains("\"pnr\":\"ABC\""), "{gone:?}");
+    let (_, work, _) = bench.evaluator.parts();
+    assert!(work.keeper.deleted.is_empty());
 }
