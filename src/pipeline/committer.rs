@@ -105,6 +105,7 @@ pub(super) fn run<S: Sink>(
         acked,
         place: _,
     } = channels;
+    let last = begin.progress.clone();
     if begins.send(begin).is_err() {
         return Ok(());
     }
@@ -117,12 +118,20 @@ pub(super) fn run<S: Sink>(
         encoded: &encoded,
         emptied: &emptied,
         acked: &acked,
+        last: Some(last),
     };
     while let Ok(first) = encoded.recv() {
         group.commit(first)?;
     }
     // The mapper's end may be the working copy's fault.
     group.keeping.check()?;
+    if stop.is_cancelled()
+        && !owned.exclusive
+        && let Some(last) = &group.last
+        && let Err(error) = group.sink.leave(last)
+    {
+        tracing::debug!(%error, "the next instance has to find out that this one has ended");
+    }
     Ok(())
 }
 
@@ -136,6 +145,8 @@ struct Group<'a, S> {
     encoded: &'a Receiver<EncodedBatch>,
     emptied: &'a SyncSender<EncodedBatch>,
     acked: &'a watch::Sender<Option<Position>>,
+    /// What is committed; nothing while more is written.
+    last: Option<Progress>,
 }
 
 impl<S: Sink> Group<'_, S> {
@@ -152,6 +163,7 @@ impl<S: Sink> Group<'_, S> {
         let mut progress = None;
         let mut next = Some(first);
         let mut records = 0;
+        self.last = None;
         while let Some(batch) = next {
             self.sink.write(&batch)?;
             self.keeping.take(&batch)?;
@@ -183,6 +195,7 @@ impl<S: Sink> Group<'_, S> {
         self.last_end = Instant::now();
         self.meter.committed(&progress);
         acknowledge(self.acked, &progress);
+        self.last = Some(progress);
         self.keeping.committed(self.sink.recorded_to())?;
         Ok(())
     }
@@ -263,8 +276,14 @@ pub(crate) fn wait_for_the_last<S: Sink>(
     let looked_at = Instant::now();
     while looked_at.elapsed() < patience && !stop.is_cancelled() {
         backoff::block_unless(stop, limits.standby_poll);
-        if sink.last_commit()?.is_some_and(|last| last.mark != mark) {
-            return Err(SinkError::Standby { holder });
+        match sink.last_commit()? {
+            Some(LastCommit {
+                by: Committed::Left,
+                ..
+            })
+            | None => return Ok(()),
+            Some(last) if last.mark != mark => return Err(SinkError::Standby { holder }),
+            Some(_) => {}
         }
     }
     Ok(())

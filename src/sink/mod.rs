@@ -75,6 +75,8 @@ pub enum Committed {
     ByUs,
     /// The other one, for people.
     By(String),
+    /// One that has ended and commits no more.
+    Left,
 }
 
 /// What a sink remembers of the pipeline when it opens.
@@ -178,4 +180,13 @@ pub trait Sink {
     /// # Errors
     /// `Ambiguous` unless it is certain that nothing of it became visible.
     fn commit(&mut self, progress: &Progress) -> Result<(), SinkError>;
+
+    /// Says that this process commits no more, so that another one need not find out by waiting; `progress` is what it
+    /// committed last. Only where instances find out about each other through the sink.
+    ///
+    /// # Errors
+    /// See [`SinkError`]. Nothing depends on it.
+    fn leave(&mut self, _progress: &Progress) -> Result<(), SinkError> {
+        Ok(())
+    }
 }

@@ -225,3 +225,35 @@ async fn a_capture_of_documents_gives_what_the_daemon_published() -> Result<()> 
     assert_eq!(daemon.terminate().await?, 0, "{}", daemon.log());
     Ok(())
 }
+
+/// Nobody keeps a second instance from reading, so one that starts waits until it is sure that the last one is gone; but not
+/// for one that said so.
+#[tokio::test]
+async fn a_daemon_that_was_stopped_makes_room_at_once() -> Result<()> {
+    let documents = Documents::shared("documents_left").await?;
+    documents.open_accounts(5).await?;
+    let mut owner = documents.rig.daemon().await?;
+    owner.ready().await?;
+    for stands_by in [true, false] {
+        let mut standby = None;
+        if stands_by {
+            let standby = standby.insert(documents.rig.daemon().await?);
+            standby.says("/readyz", "STANDBY").await?;
+        }
+        let since = Instant::now();
+        assert_eq!(owner.terminate().await?, 0, "{}", owner.log());
+        let mut next = match standby {
+            Some(standby) => standby,
+            None => documents.rig.daemon().await?,
+        };
+        next.ready().await?;
+        let took = since.elapsed();
+        println!("taken over within {took:?}");
+        ensure!(took < Duration::from_secs(4), "{took:?}:\n{}", next.log());
+        owner = next;
+    }
+    documents.visible_since(1, Instant::now()).await?;
+    documents.settled(Reads::Once).await?;
+    assert_eq!(owner.terminate().await?, 0, "{}", owner.log());
+    Ok(())
+}

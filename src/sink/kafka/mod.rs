@@ -349,11 +349,10 @@ impl Sink for KafkaSink {
         let age = written
             .and_then(|written| Duration::try_from(Timestamp::now().duration_since(written)).ok())
             .unwrap_or_default();
-        let instance = record.instance.unwrap_or_default();
-        let by = if instance == self.config.instance {
-            Committed::ByUs
-        } else {
-            Committed::By(format!("instance {instance}"))
+        let by = match record.instance {
+            None => Committed::Left,
+            Some(instance) if instance == self.config.instance => Committed::ByUs,
+            Some(instance) => Committed::By(format!("instance {instance}")),
         };
         Ok(Some(LastCommit {
             by,
@@ -403,6 +402,22 @@ impl Sink for KafkaSink {
     }
 
     fn commit(&mut self, progress: &Progress) -> Result<(), SinkError> {
+        let instance = self.config.instance.clone();
+        self.commit_as(Some(instance), progress)
+    }
+
+    fn leave(&mut self, progress: &Progress) -> Result<(), SinkError> {
+        self.commit_as(None, progress)
+    }
+}
+
+impl KafkaSink {
+    /// Commits in the name of an instance, or of one that has ended.
+    fn commit_as(
+        &mut self,
+        instance: Option<String>,
+        progress: &Progress,
+    ) -> Result<(), SinkError> {
         let life = self.life.as_mut().ok_or_else(not_open)?;
         let checkpoint = Checkpoint {
             progress: progress.clone(),
@@ -424,7 +439,7 @@ impl Sink for KafkaSink {
             life.state.clone(),
             &life.kafka_cluster,
             written_at,
-            &self.config.instance,
+            instance,
         );
         record.has_mapping = life.has_mapping;
         life.transactions

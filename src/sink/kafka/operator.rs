@@ -62,7 +62,8 @@ pub fn set_position(
         None,
         &kafka_cluster,
         RecordedTime(now).to_string(),
-        &config.instance,
+        // No process goes on from here.
+        None,
     );
     transactions.commit(position::KEY, &record.encode(), now)?;
     Ok(before)

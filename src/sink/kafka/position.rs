@@ -54,7 +54,7 @@ pub struct PositionRecord {
     /// What rules remember beside it; nothing if they remember nothing, or if nobody knows what they should.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) remembered: Option<StateRecord>,
-    /// The process that wrote it.
+    /// The process that wrote it; nothing once it has ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instance: Option<String>,
     /// Whether the topic also holds the files of the mapping that published.
@@ -100,7 +100,7 @@ impl PositionRecord {
         remembered: Option<StateRecord>,
         kafka_cluster: &str,
         written_at: String,
-        instance: &str,
+        instance: Option<String>,
     ) -> Self {
         let (state, position, cursor) = match &checkpoint.progress {
             Progress::Creating { since } => (
@@ -125,7 +125,7 @@ impl PositionRecord {
             kafka_cluster: kafka_cluster.to_owned(),
             written_at,
             remembered,
-            instance: Some(instance.to_owned()),
+            instance,
             has_mapping: false,
         }
     }
@@ -465,7 +465,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_recorded_is_read_back(checkpoint in checkpoints()) {
-            let record = PositionRecord::new(&checkpoint, None, "cluster", "now".to_owned(), "instance");
+            let record = PositionRecord::new(&checkpoint, None, "cluster", "now".to_owned(), Some("instance".to_owned()));
             let (read, same) = PositionRecord::decode(&record.encode()).unwrap();
             prop_assert_eq!(read, record);
             prop_assert_eq!(same, checkpoint);
