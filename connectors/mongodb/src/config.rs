@@ -53,6 +53,8 @@ pub struct Limits {
     pub batch_bytes: usize,
     /// Bytes of events that are read and not yet taken in.
     pub ahead_bytes: usize,
+    /// Events of one reply of the server, at most. It ends one at 16 MB too, however few they are.
+    pub reply_events: u32,
     /// How long the server waits for an event before it says that there is none.
     pub await_time: Duration,
     /// Least time between two positions that come with no change.
@@ -65,6 +67,7 @@ impl Default for Limits {
             connect_timeout: Duration::from_secs(10),
             batch_bytes: 256 * 1024,
             ahead_bytes: 4 << 20,
+            reply_events: 3_000,
             await_time: Duration::from_millis(1_000),
             idle_commit_interval: Duration::from_secs(5),
         }

@@ -11,6 +11,7 @@ use crate::admission;
 pub(crate) mod code {
     pub(crate) const UNAUTHORIZED: i32 = 13;
     pub(crate) const AUTHENTICATION_FAILED: i32 = 18;
+    pub(crate) const CURSOR_NOT_FOUND: i32 = 43;
     pub(crate) const MAX_TIME_MS_EXPIRED: i32 = 50;
     pub(crate) const INVALID_RESUME_TOKEN: i32 = 260;
     pub(crate) const CHANGE_STREAM_FATAL_ERROR: i32 = 280;
@@ -82,6 +83,17 @@ pub(crate) fn failed(doing: &str, error: Error) -> SourceError {
 /// one batch may be of a moment, or of another way to filter.
 pub(crate) fn is_history_in_doubt(error: &Error) -> bool {
     is_token_unknown(error) || server_code(error) == Some(code::CHANGE_STREAM_HISTORY_LOST)
+}
+
+/// Whether a stream that ended with this may be opened again behind what it gave (MongoDB's drivers, "Change Streams",
+/// "Resumable Error").
+pub(crate) fn is_resumable(error: &Error) -> bool {
+    match server_code(error) {
+        Some(code) => {
+            code == code::CURSOR_NOT_FOUND || error.contains_label("ResumableChangeStreamError")
+        }
+        None => !matches!(&*error.kind, ErrorKind::Authentication { .. }),
+    }
 }
 
 /// One event has more than the server can send.

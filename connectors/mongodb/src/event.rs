@@ -3,6 +3,8 @@
 //! Source: MongoDB manual, "Change Events". Fields that are not known are passed over, and so are operations: later
 //! versions add both.
 
+use std::borrow::Cow;
+
 use bson::raw::{RawArray, RawBsonRef, RawDocument, RawDocumentBuf};
 use bson::{RawBson, Timestamp};
 
@@ -145,13 +147,16 @@ fn operation(name: &str) -> Operation {
 }
 
 fn place(document: &RawDocument) -> Result<Option<Place<'_>>, EventError> {
-    let text = |name| match document.get(name) {
-        Ok(Some(RawBsonRef::String(text))) => Ok(Some(text)),
-        Ok(_) => Ok(None),
-        Err(_) => Err(EventError::Damaged),
-    };
-    let collection = text("coll")?.unwrap_or_default();
-    Ok(text("db")?.map(|database| Place {
+    let (mut database, mut collection) = (None, "");
+    for field in document {
+        let (name, value) = field.map_err(|_| EventError::Damaged)?;
+        match (name.as_str(), value) {
+            ("db", RawBsonRef::String(name)) => database = Some(name),
+            ("coll", RawBsonRef::String(name)) => collection = name,
+            _ => {}
+        }
+    }
+    Ok(database.map(|database| Place {
         database,
         collection,
     }))
@@ -186,13 +191,13 @@ pub(crate) struct Fragments {
 
 impl Fragments {
     /// The whole event, once its last fragment is there. Only that one's token may be resumed from.
-    pub(crate) fn add(
+    pub(crate) fn add<'a>(
         &mut self,
-        document: RawDocumentBuf,
-    ) -> Result<Option<RawDocumentBuf>, EventError> {
+        document: &'a RawDocument,
+    ) -> Result<Option<Cow<'a, RawDocument>>, EventError> {
         let damaged = |_| EventError::Damaged;
         let Some(split) = document.get("splitEvent").map_err(damaged)? else {
-            let whole = self.begun.is_none().then_some(document);
+            let whole = self.begun.is_none().then_some(Cow::Borrowed(document));
             return whole.map(Some).ok_or(EventError::Fragments);
         };
         let RawBsonRef::Document(split) = split else {
@@ -205,7 +210,7 @@ impl Fragments {
             return Err(EventError::Fragments);
         }
         let mut token = None;
-        for field in &*document {
+        for field in document {
             let (name, value) = field.map_err(damaged)?;
             match name.as_str() {
                 "_id" => token = Some(RawBson::from(value)),
@@ -218,7 +223,7 @@ impl Fragments {
             return Ok(None);
         }
         fields.append(bson::cstr!("_id"), token.ok_or(EventError::Missing("_id"))?);
-        Ok(Some(fields))
+        Ok(Some(Cow::Owned(fields)))
     }
 }
 
@@ -252,7 +257,7 @@ mod tests {
                     fragment.append(*name, RawBson::from(*value));
                 }
                 start = end;
-                let event = fragments.add(fragment).unwrap();
+                let event = fragments.add(&fragment).unwrap();
                 prop_assert_eq!(event.is_some(), number == of);
                 if let Some(event) = event {
                     let event = Event::read(&event).unwrap();
@@ -268,10 +273,10 @@ mod tests {
     fn a_fragment_that_does_not_follow_is_told() {
         let fragment = |number: i32| rawdoc! { "_id": { "_data": "82" }, "splitEvent": { "fragment": number, "of": 3 } };
         let mut fragments = Fragments::default();
-        assert_eq!(fragments.add(fragment(2)), Err(EventError::Fragments));
-        assert_eq!(fragments.add(fragment(1)), Ok(None));
+        assert_eq!(fragments.add(&fragment(2)), Err(EventError::Fragments));
+        assert_eq!(fragments.add(&fragment(1)), Ok(None));
         assert_eq!(
-            fragments.add(rawdoc! { "_id": {} }),
+            fragments.add(&rawdoc! { "_id": {} }),
             Err(EventError::Fragments)
         );
     }

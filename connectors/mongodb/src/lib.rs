@@ -5,7 +5,8 @@
 //! - [`source`]: the contract (own, hold, run, check)
 //! - [`config`]: the settings and every limit
 //! - `check`: findings with the command that fixes each
-//! - `stream`: the loop that takes events in and sends batches; `reader`: reads them ahead
+//! - `stream`: the loop that takes events in and sends batches; `reader`: reads them ahead; `changes`: what the change
+//!   stream is of, and opening it
 //! - `snapshot`: existing documents at one moment
 //! - `assembler`: change events to batch items; pure
 //! - `event`: one change event; `image`: documents to cells, and the image after an update; `text`: BSON values to the
@@ -20,6 +21,7 @@
 
 mod admission;
 mod assembler;
+mod changes;
 mod check;
 mod client;
 pub mod config;

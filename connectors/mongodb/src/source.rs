@@ -11,13 +11,14 @@ use rowbridge_api::{
 };
 
 use crate::assembler::Assembler;
+use crate::changes::Changes;
 use crate::check;
 use crate::client::{self, Deployment, DeploymentKind};
 use crate::config::MongoConfig;
 use crate::error::failed;
 use crate::oplog::{self, Reach};
 use crate::snapshot::{self, Snapshot};
-use crate::stream::{self, Stream};
+use crate::stream::Stream;
 
 /// How often a source that is only held looks whether the servers are still there.
 const HOLD_EVERY: Duration = Duration::from_secs(1);
@@ -195,9 +196,9 @@ impl Source for MongoSource {
         let assembler = assembler.of_one_replica_set(is_replica_set);
         let limits = &self.config.limits;
         let primary = owned.deployment.primary.clone();
-        let opened = stream::open(&owned.client, &owned.deployment, &io.tables, limits, &from);
+        let changes = Changes::of(&owned.client, &owned.deployment, &io.tables, limits);
         let opened = tokio::select! {
-            opened = opened => opened?,
+            opened = changes.open(from) => opened?,
             () = shutdown.cancelled() => return Ok(()),
         };
         Stream::new(&owned.client, primary, &mut io, limits, assembler, opened)

@@ -5,28 +5,19 @@
 
 use std::time::{Duration, Instant};
 
-use bson::raw::RawDocumentBuf;
-use bson::{Document, doc};
+use bson::raw::RawDocument;
 use mongodb::Client;
-use mongodb::change_stream::ChangeStream;
 use mongodb::error::Error;
-use mongodb::options::{FullDocumentBeforeChangeType, ReadConcern};
-use rowbridge_api::{
-    Batch, ConsumerGone, HEARTBEAT, Op, Position, SourceError, SourceIo, TableNeeds,
-};
+use rowbridge_api::{Batch, ConsumerGone, HEARTBEAT, Position, SourceError, SourceIo};
 use tokio::time::sleep_until;
 
 use crate::assembler::{Applied, Assembler, refusal};
-use crate::client::{self, Deployment};
+use crate::changes::{self, Opened};
+use crate::client;
 use crate::config::Limits;
-use crate::error::{
-    event_too_large, failed, history_lost, is_event_too_large, is_history_in_doubt,
-    is_token_unknown,
-};
+use crate::error::{failed, is_event_too_large, is_history_in_doubt};
 use crate::event::Fragments;
-use crate::oplog::{self, Reach};
-use crate::reader::{Fetched, Reader};
-use crate::{snapshot, token};
+use crate::reader::{Events, Fetched, Reader};
 
 /// Items of a batch, at most.
 const MAX_ITEMS: usize = 16 << 10;
@@ -68,7 +59,7 @@ impl<'a> Stream<'a> {
         io: &'a mut SourceIo,
         limits: &'a Limits,
         assembler: Assembler,
-        stream: ChangeStream<RawDocumentBuf>,
+        opened: Opened,
     ) -> Self {
         let now = Instant::now();
         Self {
@@ -79,7 +70,7 @@ impl<'a> Stream<'a> {
             limits,
             started_at: assembler.last_position().clone(),
             assembler,
-            reader: Reader::start(stream, limits.ahead_bytes),
+            reader: Reader::start(opened, limits.ahead_bytes),
             fragments: Fragments::default(),
             batch: Batch::default(),
             idle_due: now,
@@ -177,7 +168,7 @@ impl<'a> Stream<'a> {
         let mut next = Some(first);
         while let Some(fetched) = next {
             match fetched {
-                Fetched::Event { document, .. } => self.event(document)?,
+                Fetched::Events(events) => self.events(events)?,
                 Fetched::Passed(position) => self.assembler.passed(position, &mut self.batch),
                 Fetched::Failed(error) => return Err(self.failed(error).await),
                 Fetched::Ended => {
@@ -191,7 +182,26 @@ impl<'a> Stream<'a> {
         Ok(())
     }
 
-    fn event(&mut self, document: RawDocumentBuf) -> Result<(), SourceError> {
+    /// Takes in a reply's events until the batch is full; what is left of them comes next.
+    fn events(&mut self, mut events: Events) -> Result<(), SourceError> {
+        let mut taken = 0;
+        let mut is_over = true;
+        for event in events.left().map_err(|error| refusal(error.into()))? {
+            if !self.wants_more() {
+                is_over = false;
+                break;
+            }
+            self.event(event.map_err(|error| refusal(error.into()))?)?;
+            taken += 1;
+        }
+        if !is_over {
+            events.take(taken);
+            self.reader.put_back(events);
+        }
+        Ok(())
+    }
+
+    fn event(&mut self, document: &RawDocument) -> Result<(), SourceError> {
         let whole = self
             .fragments
             .add(document)
@@ -214,7 +224,8 @@ impl<'a> Stream<'a> {
 
     async fn failed(&self, error: Error) -> SourceError {
         if is_event_too_large(&error) {
-            return too_large(self.client, self.assembler.last_position(), &error).await;
+            let from = self.assembler.last_position();
+            return changes::too_large(self.client, from, &error).await;
         }
         if is_history_in_doubt(&error) {
             return SourceError::transient_from("the change stream failed".to_owned(), error);
@@ -253,123 +264,4 @@ impl<'a> Stream<'a> {
         let acked = self.io.acked.borrow();
         self.batch.is_empty() && (*last == self.started_at || acked.as_ref() >= Some(last))
     }
-}
-
-/// Opens the stream of `needs` at `from`.
-pub(crate) async fn open(
-    client: &Client,
-    deployment: &Deployment,
-    needs: &[TableNeeds],
-    limits: &Limits,
-    from: &Position,
-) -> Result<ChangeStream<RawDocumentBuf>, SourceError> {
-    let mut pipeline = vec![doc! { "$match": scope(needs) }];
-    if deployment.splits_large_events() {
-        pipeline.push(doc! { "$changeStreamSplitLargeEvent": {} });
-    }
-    let token = token::token(from);
-    let by_time = token.is_none();
-    let opened = watch(
-        client,
-        needs,
-        limits,
-        pipeline.clone(),
-        Start::of(from, token),
-    )
-    .await;
-    let opened = match opened {
-        // The event of the token may be one that this mapping does not read: what came up to it is dropped here.
-        Err(error) if !by_time && is_token_unknown(&error) => {
-            watch(
-                client,
-                needs,
-                limits,
-                pipeline,
-                Start::Time(token::time(from)),
-            )
-            .await
-        }
-        opened => opened,
-    };
-    match opened {
-        Ok(stream) => Ok(stream),
-        Err(error) if is_history_in_doubt(&error) => {
-            let oldest = oplog::reach(client).await.map(Reach::oldest);
-            Err(history_lost(from, oldest.as_ref(), &error))
-        }
-        Err(error) if is_event_too_large(&error) => Err(too_large(client, from, &error).await),
-        Err(error) => Err(failed("the change stream failed", error)),
-    }
-}
-
-/// By the servers' clock: they are past the event, as they tried to send it.
-async fn too_large(client: &Client, from: &Position, error: &Error) -> SourceError {
-    match snapshot::present(client).await {
-        Ok(present) => event_too_large(from, &present, error),
-        Err(lost) => lost,
-    }
-}
-
-enum Start {
-    Token(mongodb::change_stream::event::ResumeToken),
-    Time(bson::Timestamp),
-}
-
-impl Start {
-    fn of(from: &Position, token: Option<mongodb::change_stream::event::ResumeToken>) -> Self {
-        // Everything up to a position without a token was delivered, its own moment included.
-        let next = Position::new(from.order().saturating_add(1));
-        token.map_or_else(|| Self::Time(token::time(&next)), Self::Token)
-    }
-}
-
-async fn watch(
-    client: &Client,
-    needs: &[TableNeeds],
-    limits: &Limits,
-    pipeline: Vec<Document>,
-    start: Start,
-) -> Result<ChangeStream<RawDocumentBuf>, Error> {
-    let databases: Vec<&str> = needs
-        .iter()
-        .map(|need| need.table.schema.as_str())
-        .collect();
-    let database = databases.first().copied().unwrap_or("admin");
-    let is_one = databases.iter().all(|other| *other == database);
-    let one;
-    let watch = if is_one {
-        one = client.database(database);
-        one.watch()
-    } else {
-        client.watch()
-    };
-    let reads_before = needs
-        .iter()
-        .any(|need| need.ops.contains(Op::Update) || need.ops.contains(Op::Delete));
-    let mut watch = watch
-        .pipeline(pipeline)
-        .max_await_time(limits.await_time)
-        .read_concern(ReadConcern::majority());
-    if reads_before {
-        watch = watch.full_document_before_change(FullDocumentBeforeChangeType::WhenAvailable);
-    }
-    let watch = match start {
-        // As `resumeAfter`, but also behind an invalidate.
-        Start::Token(token) => watch.start_after(token),
-        Start::Time(time) => watch.start_at_operation_time(time),
-    };
-    Ok(watch.await?.with_type())
-}
-
-/// The events of the mapped collections, and what ends or replaces one.
-fn scope(needs: &[TableNeeds]) -> Document {
-    let mut any: Vec<Document> = Vec::new();
-    for need in needs {
-        let place = doc! { "db": &need.table.schema, "coll": &need.table.name };
-        any.push(doc! { "ns.db": &need.table.schema, "ns.coll": &need.table.name });
-        any.push(doc! { "operationType": "rename", "to": place });
-        any.push(doc! { "operationType": "dropDatabase", "ns.db": &need.table.schema });
-    }
-    any.push(doc! { "operationType": "invalidate" });
-    doc! { "$or": any }
 }

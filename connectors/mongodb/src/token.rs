@@ -7,10 +7,9 @@
 //! Behind the cluster time come the token's version, its kind, and the event's place among all operations of its
 //! transaction, whichever collections those touch (server source, `resume_token.cpp` and `key_string.h`).
 
-use bson::raw::{RawBsonRef, RawDocument, RawDocumentBuf};
+use bson::raw::{RawBsonRef, RawDocument};
 use bson::spec::BinarySubtype;
-use bson::{Binary, RawBson, Timestamp};
-use mongodb::change_stream::event::ResumeToken;
+use bson::{Binary, Document, Timestamp, doc};
 use rowbridge_api::Position;
 
 /// The KeyString type of a timestamp.
@@ -33,41 +32,34 @@ pub(crate) struct UnknownToken;
 /// The position after the event with this `_id`, or of a batch's own token.
 pub(crate) fn position(token: &RawDocument) -> Result<Position, UnknownToken> {
     let data = token.get_str("_data").map_err(|_| UnknownToken)?;
-    let mut bytes = unhex(data).ok_or(UnknownToken)?;
-    let order = cluster_time(&bytes).ok_or(UnknownToken)?;
     let type_bits = match token.get("_typeBits") {
         Ok(Some(RawBsonRef::Binary(binary))) => binary.bytes,
         Ok(None) => &[],
         _ => return Err(UnknownToken),
     };
     let length = u16::try_from(type_bits.len()).map_err(|_| UnknownToken)?;
+    let mut bytes = unhex(data, type_bits.len() + LENGTH_BYTES).ok_or(UnknownToken)?;
+    let order = cluster_time(&bytes).ok_or(UnknownToken)?;
     bytes.extend_from_slice(type_bits);
     bytes.extend_from_slice(&length.to_be_bytes());
     Ok(Position::with_token(order, &bytes))
 }
 
-/// The position of a token that the driver kept.
-pub(crate) fn position_of(token: &ResumeToken) -> Result<Position, UnknownToken> {
-    let token = bson::serialize_to_raw_document_buf(token).map_err(|_| UnknownToken)?;
-    position(&token)
-}
-
 /// The token that a position was made of; nothing for a position that is a cluster time alone.
-pub(crate) fn token(position: &Position) -> Option<ResumeToken> {
+pub(crate) fn token(position: &Position) -> Option<Document> {
     let bytes = position.token()?;
     let (bytes, length) = bytes.split_last_chunk::<LENGTH_BYTES>()?;
     let length = usize::from(u16::from_be_bytes(*length));
     let (data, type_bits) = bytes.split_at_checked(bytes.len().checked_sub(length)?)?;
-    let mut token = RawDocumentBuf::new();
-    token.append(bson::cstr!("_data"), hex(data));
+    let mut token = doc! { "_data": hex(data) };
     if !type_bits.is_empty() {
         let binary = Binary {
             subtype: BinarySubtype::Generic,
             bytes: type_bits.to_vec(),
         };
-        token.append(bson::cstr!("_typeBits"), RawBson::Binary(binary));
+        token.insert("_typeBits", binary);
     }
-    bson::deserialize_from_slice(token.as_bytes()).ok()
+    Some(token)
 }
 
 /// The place of a position's event in its transaction, from 0; nothing for tokens of a form to come.
@@ -130,14 +122,26 @@ fn cluster_time(data: &[u8]) -> Option<u64> {
     (*tag == TIMESTAMP_TAG).then(|| u64::from_be_bytes(rest.try_into().unwrap_or_default()))
 }
 
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    if !text.len().is_multiple_of(2) || !text.is_ascii() {
+/// The bytes, with room for `more` behind them.
+fn unhex(text: &str, more: usize) -> Option<Vec<u8>> {
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    if !rest.is_empty() {
         return None;
     }
-    (0..text.len())
-        .step_by(2)
-        .map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok())
-        .collect()
+    let mut bytes = Vec::with_capacity(pairs.len() + more);
+    for [high, low] in pairs {
+        bytes.push(digit(*high)? << 4 | digit(*low)?);
+    }
+    Some(bytes)
+}
+
+const fn digit(byte: u8) -> Option<u8> {
+    match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'A'..=b'F' => Some(byte - b'A' + 10),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        _ => None,
+    }
 }
 
 /// Upper case, as the server writes it.
@@ -151,7 +155,7 @@ fn hex(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use bson::{doc, rawdoc};
+    use bson::rawdoc;
 
     use super::*;
 
@@ -168,11 +172,9 @@ mod tests {
             assert_eq!(found.order(), 0x65F0_A1B2_0000_0003);
             let printed: Position = found.to_string().parse().unwrap();
             let token = token(&printed).unwrap();
-            assert_eq!(
-                bson::serialize_to_raw_document_buf(&token).unwrap(),
-                document
-            );
-            assert_eq!(position_of(&token).unwrap(), found);
+            let token = bson::serialize_to_raw_document_buf(&token).unwrap();
+            assert_eq!(token, document);
+            assert_eq!(position(&token).unwrap(), found);
             assert_eq!(order(time(&found)), found.order());
         }
     }

@@ -66,6 +66,30 @@ async fn existing_documents_come_first_and_the_stream_follows() {
 }
 
 #[tokio::test]
+async fn replies_that_fill_many_batches_are_taken_in_bit_by_bit() {
+    let mongo = Mongo::shared().await.unwrap();
+    let client = Client::with_uri_str(mongo.url()).await.unwrap();
+    let name = mongo.database("replies");
+    let items = client.database(&name).collection::<Document>("items");
+    let mut config = settings(&mongo.url());
+    // Two events a batch, seven a reply, and a reply is more than may be ahead.
+    config.limits.batch_bytes = 4;
+    config.limits.reply_events = 7;
+    config.limits.ahead_bytes = 1 << 10;
+    let tables = vec![needs(&name, "items", &ID)];
+    let mut follower = Follower::start(config, Start::FIRST, tables).await;
+    follower.snapshot().await;
+    items
+        .insert_many((100..300).map(|id| doc! { "_id": id }))
+        .await
+        .unwrap();
+    for id in 100..300 {
+        assert_eq!(follower.change().await, format!("insert -> _id={id}"));
+    }
+    follower.stop().await;
+}
+
+#[tokio::test]
 async fn a_mapping_without_a_table_can_be_resumed_although_the_last_event_is_no_longer_read() {
     let mongo = Mongo::shared().await.unwrap();
     let client = Client::with_uri_str(mongo.url()).await.unwrap();
