@@ -207,7 +207,6 @@ impl Replay {
                     generations: rowbridge::mapping::Generations::new(),
                     beginning: "replay".to_owned(),
                     since: 0,
-                    first: 0,
                     end: 0,
                 };
                 let restoring = Copy::open(&place, &changelog, 0)?.follow()?;

@@ -405,7 +405,7 @@ fn print_json(report: &Report, out: &mut dyn Write) -> io::Result<()> {
             "severity": severity,
             "area": area.as_str(),
             "problem": finding.problem,
-            "fix": finding.fix,
+            "fix": Some(&finding.fix).filter(|fix| !fix.is_empty()),
             "cost": finding.cost,
         });
         writeln!(out, "{object}")?;

@@ -63,13 +63,10 @@ fn whole<S: Sink>(
     let mut memory = InMemory::default();
     if matches!(progress, Progress::At { .. }) {
         let mut reading = Reading::new(changelog, stop);
-        sink.remembered(
-            changelog.since.max(changelog.first),
-            &mut |offset, key, value| {
-                memory.restore(key, value);
-                reading.read(offset)
-            },
-        )?;
+        sink.remembered(changelog.since, &mut |offset, key, value| {
+            memory.restore(key, value);
+            reading.read(offset)
+        })?;
     }
     Ok(memory)
 }

@@ -73,8 +73,6 @@ pub struct Changelog {
     pub beginning: String,
     /// The first offset that counts.
     pub since: i64,
-    /// The first offset that is there.
-    pub first: i64,
     /// Behind the last entry.
     pub end: i64,
     /// Which of the rows that it holds count.
@@ -91,7 +89,6 @@ enum Reason {
     HalfMade,
     Other(String),
     PastTheEnd { offset: i64, end: i64 },
-    Cut { offset: i64, first: i64 },
     TooOld { age: Duration, most: Duration },
 }
 
@@ -106,12 +103,6 @@ impl fmt::Display for Reason {
             Self::Other(beginning) => write!(f, "it is of another beginning: {beginning}"),
             Self::PastTheEnd { offset, end } => {
                 write!(f, "it is at offset {offset}, and the topic ends at {end}")
-            }
-            Self::Cut { offset, first } => {
-                write!(
-                    f,
-                    "it is at offset {offset}, and the topic begins at {first}"
-                )
             }
             Self::TooOld { age, most } => write!(
                 f,
@@ -171,7 +162,7 @@ impl Copy {
         now_ms: i64,
     ) -> Result<Self, Fault> {
         let path = folder.path().display();
-        if changelog.since.max(changelog.first) < changelog.end {
+        if changelog.since < changelog.end {
             tracing::info!(%reason, folder = %path, "the state is made anew from its topic");
         } else {
             tracing::debug!(%reason, folder = %path, "the state begins");
@@ -182,7 +173,7 @@ impl Copy {
         folder.trust()?;
         let mark = Mark {
             beginning: changelog.beginning.clone(),
-            offset: changelog.since.max(changelog.first),
+            offset: changelog.since,
             at_ms: now_ms,
         };
         Ok(Self {
@@ -331,15 +322,12 @@ fn found(folder: &Folder, changelog: &Changelog) -> Result<Result<(Tree, Mark), 
 
 fn usable(mark: &Mark, changelog: &Changelog) -> Result<(), Reason> {
     let offset = mark.offset;
-    let (first, end) = (changelog.first, changelog.end);
+    let end = changelog.end;
     if mark.beginning != changelog.beginning {
         return Err(Reason::Other(mark.beginning.clone()));
     }
     if offset > end {
         return Err(Reason::PastTheEnd { offset, end });
-    }
-    if offset < first {
-        return Err(Reason::Cut { offset, first });
     }
     Ok(())
 }

@@ -33,7 +33,6 @@ impl Topic {
         Changelog {
             beginning: format!("topic {}", self.name),
             since: offset(self.since),
-            first: 0,
             end: offset(self.log.len()),
             generations: Generations::new(),
         }
@@ -372,27 +371,6 @@ fn what_is_not_certain_to_be_earlier_is_made_anew() {
         NOW_MS + 3_600_000,
     );
     assert!(session.unwrap().read <= 3);
-}
-
-#[test]
-fn a_topic_that_begins_later_is_read_whole() {
-    let folder = tempfile::tempdir().unwrap();
-    let (topic, _) = filled(folder.path(), 50);
-    let changelog = Changelog {
-        first: topic.changelog().end,
-        ..topic.changelog()
-    };
-    let copy = Copy::open(&place(folder.path()), &changelog, NOW_MS).unwrap();
-    assert!(copy.is_old());
-    drop(copy);
-    let changelog = Changelog {
-        first: changelog.end + 1,
-        end: changelog.end + 2,
-        ..changelog
-    };
-    let copy = Copy::open(&place(folder.path()), &changelog, NOW_MS).unwrap();
-    assert!(!copy.is_old());
-    assert_eq!(copy.offset(), changelog.first);
 }
 
 /// Opens a folder that something happened to and reads everything; whether a fault was found on the way. What is

@@ -9,6 +9,7 @@ mod agents;
 mod canary;
 mod captures;
 mod checking;
+mod compaction;
 mod documents;
 mod dry_run;
 mod edits;

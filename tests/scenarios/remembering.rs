@@ -123,7 +123,11 @@ notes = "text"
 "#;
 
 pub(crate) async fn rig(name: &str) -> Result<Rig> {
-    let rig = Rig::shared(name).await?;
+    seats(Rig::shared(name).await?).await
+}
+
+/// A stage with flights and seats.
+pub(crate) async fn seats(rig: Rig) -> Result<Rig> {
     rig.sql(SCHEMA).await?;
     rig.write_pack_with(MAPPING, SCHEMA_TOML)?;
     Ok(rig)
@@ -452,6 +456,54 @@ async fn a_dry_run_looks_rows_up_as_the_daemon_would() -> Result<()> {
         "{}",
         said(&dry.stderr)
     );
+    Ok(())
+}
+
+/// Rows that the database deletes by itself, after the row that they hang on and before its commit.
+#[tokio::test]
+async fn rows_of_a_cascaded_delete_still_find_the_row_that_took_them_along() -> Result<()> {
+    let rig = rig("looked_up_cascade").await?;
+    rig.sql(
+        "ALTER TABLE seat ADD FOREIGN KEY (flight) REFERENCES flight (number) ON DELETE CASCADE",
+    )
+    .await?;
+    let mut daemon = rig.daemon().await?;
+    daemon.ready().await?;
+    rig.sql(
+        "UPDATE flight SET ver = 7 WHERE number = 'F3'; DELETE FROM flight WHERE number = 'F3'",
+    )
+    .await?;
+    let gone = || {
+        let events = read_all(&rig.brokers, &rig.topic)?.into_iter();
+        let gone: Vec<Event> = events.filter(|event| event.kind() == "SeatGone").collect();
+        anyhow::Ok(gone)
+    };
+    crate::rig::eventually("all seats of the flight", SOON, || async {
+        Ok(gone()?.len() >= 10)
+    })
+    .await?;
+    // A restart finds neither: what was deleted is no longer kept.
+    assert_eq!(daemon.terminate().await?, 0, "{}", daemon.log());
+    let gone = gone()?;
+    ensure!(gone.len() == 10, "{} seats", gone.len());
+    for event in &gone {
+        ensure!(event.field("flight_ver") == "7", "{event:?}");
+    }
+    rig.sql("INSERT INTO flight VALUES (3, 'F3', 'A3', 20, 'x'); INSERT INTO seat VALUES (4000, 'F3', 'P4000', 1)")
+        .await?;
+    let mut daemon = rig.daemon().await?;
+    daemon.ready().await?;
+    crate::rig::eventually(
+        "the seat on the flight that is there again",
+        SOON,
+        || async {
+            let events = read_all(&rig.brokers, &rig.topic)?;
+            let mut of_it = events.iter().filter(|event| event.key == "4000");
+            Ok(of_it.any(|event| event.field("flight_ver") == "20"))
+        },
+    )
+    .await?;
+    assert_eq!(daemon.terminate().await?, 0, "{}", daemon.log());
     Ok(())
 }
 

@@ -107,7 +107,7 @@ pub(super) fn print_json(known: &[Known], out: &mut dyn Write) -> io::Result<()>
             "severity": "information",
             "area": "state",
             "problem": format!("{}: {}", known.remembers.table, lines.join("; ")),
-            "fix": fix.unwrap_or_default(),
+            "fix": fix,
             "cost": cost,
         });
         writeln!(out, "{object}")?;

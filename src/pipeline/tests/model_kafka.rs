@@ -176,7 +176,6 @@ impl Sink for ModelSink {
         Ok(Some(Changelog {
             beginning: format!("model/{}", log.beginnings),
             since: 0,
-            first: 0,
             end: offset(log.state.len()),
             generations: self.generations.clone(),
         }))

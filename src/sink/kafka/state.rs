@@ -136,19 +136,15 @@ pub(super) fn changelog(
         generations,
         ..
     } = state;
-    if first > *since {
-        let what =
-            format!("it begins at offset {first}, and what the rules remember began at {since}");
-        return Err(stale(&topic, &what));
-    }
-    if end < *since {
-        let what = format!("it ends at offset {end}, and what the rules remember began at {since}");
+    if !(first..=end).contains(since) {
+        let what = format!(
+            "it goes from offset {first} to {end}, and what the rules remember began at {since}"
+        );
         return Err(stale(&topic, &what));
     }
     Ok(Changelog {
         beginning: format!("{cluster}/{topic}/{id}/{since}"),
         since: *since,
-        first,
         end,
         generations: generations.clone(),
     })
