@@ -10,14 +10,10 @@ use crate::mapping::{Mapping, Pack, SourceFile};
 
 /// The record's key, in the position topic.
 pub(super) const KEY: &[u8] = b"mapping";
-/// Zstandard's default.
-const LEVEL: i32 = 3;
 /// A longer record is not written: brokers take one of 1 MiB unless told otherwise.
 const LONGEST_BYTES: usize = 768 << 10;
-/// More than a pack that compresses to as much.
-const LONGEST_TEXT_BYTES: usize = 64 << 20;
 
-/// A mapping's files as they are recorded: JSON, compressed with Zstandard.
+/// A mapping's files as they are recorded: JSON, as everything in that topic.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PublishedMapping(Arc<[u8]>);
 
@@ -46,8 +42,7 @@ impl PublishedMapping {
             params: pack.params.clone(),
         };
         let json = serde_json::to_vec(&files).ok()?;
-        let packed = zstd::bulk::compress(&json, LEVEL).ok()?;
-        (packed.len() <= LONGEST_BYTES).then(|| Self(packed.into()))
+        (json.len() <= LONGEST_BYTES).then(|| Self(json.into()))
     }
 
     pub(super) fn bytes(&self) -> &[u8] {
@@ -57,8 +52,7 @@ impl PublishedMapping {
 
 /// The files in a record, if they are those of the mapping with this hash.
 pub(super) fn files(record: &[u8], hash: &str) -> Option<Pack> {
-    let json = zstd::bulk::decompress(record, LONGEST_TEXT_BYTES).ok()?;
-    let files: Files = serde_json::from_slice(&json).ok()?;
+    let files: Files = serde_json::from_slice(record).ok()?;
     let file = |name: &str, text| SourceFile {
         name: format!("{name} that published last"),
         text,
@@ -81,7 +75,6 @@ mod tests {
         let pack = crate::pack::read(&folder, params).unwrap();
         let (mapping, _) = Mapping::compile(&pack).unwrap();
         let record = PublishedMapping::new(&mapping, &pack).unwrap();
-        assert!(record.bytes().len() < pack.mapping.text.len());
         let read = files(record.bytes(), mapping.hash()).unwrap();
         assert_eq!(Mapping::compile(&read).unwrap().0.hash(), mapping.hash());
         assert!(files(record.bytes(), "another").is_none());
