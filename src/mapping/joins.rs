@@ -37,8 +37,8 @@ pub(super) struct JoinedEvent {
 /// A row that may be a part of an event. A transaction may have very many of them.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Candidate {
-    /// Hash of the value that it shares with the other parts.
-    value: [u64; 2],
+    /// Hash of the value that it shares with the other parts, of 128 bits, so that no two values of a transaction have one.
+    value: [u8; 16],
     part: u16,
     /// The number of the change.
     at: u32,
@@ -84,7 +84,7 @@ impl Joins {
         for at in 0..gathered.len() {
             let part = self.part_of(rules, gathered, number, joining, at, &mut value)?;
             candidates.extend(part.map(|part| Candidate {
-                value: hash_of(&value),
+                value: xxh3_128(&value).to_be_bytes(),
                 part,
                 at: u32::try_from(at).expect("a transaction has fewer changes"),
             }));
@@ -248,13 +248,6 @@ impl<'a> Context<'a> {
             .as_ref()
             .map_or(Ok(true), |when| self.holds(&when.condition))
     }
-}
-
-/// Of 128 bits, so that no two values of a transaction share one.
-fn hash_of(value: &[u8]) -> [u64; 2] {
-    let hash = xxh3_128(value);
-    let [high, low] = [hash >> 64, hash & u128::from(u64::MAX)];
-    [high, low].map(|half| u64::try_from(half).expect("half of it"))
 }
 
 #[cfg(test)]
