@@ -1,6 +1,6 @@
 //! A mapping that looks documents up takes over from one that does not, killed on its way.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -8,9 +8,7 @@ use rowbridge_testbed::consumer::{Event, read_all};
 
 use super::stage::{Documents, Journal, Load, create};
 use super::transactions::JOURNAL_SCHEMA;
-use crate::oracle::{Reads, no_duplicates};
 use crate::reseeding::{STAGES, killed_at, taken_over};
-use crate::rig::{SOON, eventually};
 
 /// The account of an entry, as of its transaction, which changes it.
 const LOOKUP: &str = r#"ver = "$.account.ver"
@@ -48,16 +46,7 @@ async fn documents_are_looked_up_by_a_mapping_that_takes_over_under_load() -> Re
     let mut daemon = taken_over(rig).await?;
     load.more(50).await?;
     load.stop().await;
-    documents.settled(Reads::Once).await?;
-    let stored = documents.booked().await?;
-    eventually("every entry", SOON, || async {
-        Ok(documents.entries()?.len() >= stored.len())
-    })
-    .await?;
-    let entries = documents.entries()?;
-    no_duplicates(&entries, Reads::Once)?;
-    let published: BTreeSet<String> = entries.iter().map(|event| event.key.clone()).collect();
-    ensure!(published == stored, "entries differ from what is stored");
+    let entries = documents.settled_with_journal().await?;
     let mut changes: BTreeMap<Change, String> = BTreeMap::new();
     for event in read_all(&rig.brokers, &rig.topic)? {
         changes.insert(

@@ -50,11 +50,26 @@ impl Documents {
         mapping + JOURNAL
     }
 
-    pub(super) fn entries(&self) -> Result<Vec<Event>> {
+    fn entries(&self) -> Result<Vec<Event>> {
         read_all(&self.rig.brokers, &format!("{}.entries", self.rig.topic))
     }
 
-    pub(super) async fn booked(&self) -> Result<BTreeSet<String>> {
+    /// Waits until the events rebuild exactly what is stored, with every entry once: the entries.
+    pub(super) async fn settled_with_journal(&self) -> Result<Vec<Event>> {
+        self.settled(Reads::Once).await?;
+        let stored = self.booked().await?;
+        eventually("every entry", SOON, || async {
+            Ok(self.entries()?.len() >= stored.len())
+        })
+        .await?;
+        let entries = self.entries()?;
+        no_duplicates(&entries, Reads::Once)?;
+        let published: BTreeSet<String> = entries.iter().map(|event| event.key.clone()).collect();
+        ensure!(published == stored, "entries differ from what is stored");
+        Ok(entries)
+    }
+
+    async fn booked(&self) -> Result<BTreeSet<String>> {
         use futures_util::TryStreamExt as _;
         let entry = self.database.collection::<Document>("entry");
         let stored: Vec<Document> = entry.find(doc! {}).await?.try_collect().await?;
@@ -93,16 +108,7 @@ async fn transactions_over_two_collections_arrive_whole_and_aborted_ones_never()
     }
     load.more(20).await?;
     load.stop().await;
-    documents.settled(Reads::Once).await?;
-    let stored = documents.booked().await?;
-    eventually("every entry", SOON, || async {
-        Ok(documents.entries()?.len() >= stored.len())
-    })
-    .await?;
-    let entries = documents.entries()?;
-    no_duplicates(&entries, Reads::Once)?;
-    let published: BTreeSet<String> = entries.iter().map(|event| event.key.clone()).collect();
-    ensure!(published == stored, "entries differ from what is stored");
+    let entries = documents.settled_with_journal().await?;
 
     let mut transactions: BTreeMap<String, Vec<(u64, String)>> = BTreeMap::new();
     let accounts = read_all(&documents.rig.brokers, &documents.rig.topic)?;
