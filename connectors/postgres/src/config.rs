@@ -122,6 +122,8 @@ pub struct Limits {
     pub pace_interval: Duration,
     /// So much fills it.
     pub pace_bytes: usize,
+    /// A read of fewer bytes shows that no more are waiting.
+    pub dry_below_bytes: usize,
     /// On shutdown, how long to wait for the server to confirm that it took our last acknowledgement.
     pub goodbye_timeout: Duration,
 }
@@ -139,8 +141,9 @@ impl Default for Limits {
             batch_bytes: 256 * 1024,
             max_message_bytes: 1 << 30,
             pace_after_lag: Duration::from_millis(25),
-            pace_interval: Duration::from_millis(5),
+            pace_interval: Duration::from_millis(10),
             pace_bytes: 128 * 1024,
+            dry_below_bytes: 32 * 1024,
             goodbye_timeout: Duration::from_secs(1),
         }
     }

@@ -59,8 +59,8 @@ impl Intake {
         self.batch.bytes.append(&mut link.input);
     }
 
-    /// Waits for bytes and takes all that fit. Cancel safe.
-    pub(crate) async fn read(&mut self, link: &mut Link) -> Result<(), WireError> {
+    /// Waits for bytes and takes all that fit; how many. Cancel safe.
+    pub(crate) async fn read(&mut self, link: &mut Link) -> Result<usize, WireError> {
         if self.batch.bytes.len() == self.batch.bytes.capacity() {
             // One message larger than a batch: the buffer grows with what has arrived, never by what a
             // length field promises.

@@ -2,6 +2,10 @@
 //!
 //! A reader that is behind lets the socket fill ([`Socket::fill`]). Not reading alone would not spare anybody: every
 //! packet that arrives wakes the runtime's poll, and a send that wakes somebody costs the server twice as much.
+//!
+//! A server on this host also pays for the way of each packet through the kernel, since its messages are sent one by one.
+//! There the window is small ([`NEAR_BUFFER_BYTES`]): while it is closed a message is only added to what waits in the
+//! server's kernel, which then moves 64 KiB at a time.
 
 use std::io;
 use std::pin::Pin;
@@ -27,16 +31,27 @@ const TCP_KEEPALIVE_IDLE: Duration = Duration::from_secs(15);
 const TCP_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(45);
 
+/// The receive buffer of a link that does not leave the host (`SO_RCVBUF`; Linux doubles it, and the window is then two
+/// segments of the loopback device). The server fills it within a pause of the reader, and its kernel gathers the rest.
+const NEAR_BUFFER_BYTES: usize = 64 << 10;
+
 sockopt_impl!(
     /// `SO_RCVLOWAT`: fewer bytes than this do not make a socket readable, and wake nobody (socket(7)).
     LowWater,
     SetOnly,
     libc::SOL_SOCKET,
     libc::SO_RCVLOWAT,
-    usize
+    libc::c_int
 );
 
-pub(crate) enum Socket {
+/// A connection to the server; see the module's documentation.
+pub(crate) struct Socket {
+    stream: Stream,
+    /// Nothing where a reader had better not let it fill: a Unix socket holds some hundred messages, then its sender stops.
+    filled: Option<Filled>,
+}
+
+enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
     Tls(Box<TlsStream<TcpStream>>),
@@ -47,7 +62,7 @@ pub(crate) enum Socket {
 pub(crate) enum Filled {
     /// The socket becomes readable.
     IsReadable,
-    /// It does not: the clock tells.
+    /// The clock tells. A reader that came as soon as a small window is full would open it before anything was gathered.
     ByTheClock,
 }
 
@@ -61,16 +76,20 @@ impl Socket {
         let (host, port) = match &config.address {
             Address::Unix { directory, port } => {
                 let path = directory.join(format!(".s.PGSQL.{port}"));
-                let stream = UnixStream::connect(path).await;
-                return Ok(Self::Unix(stream.map_err(unreachable)?));
+                let stream = UnixStream::connect(path).await.map_err(unreachable)?;
+                return Ok(Self {
+                    stream: Stream::Unix(stream),
+                    filled: None,
+                });
             }
             Address::Tcp { host, port } => (host, *port),
         };
         let stream = TcpStream::connect((host.as_str(), port)).await;
         let mut stream = stream.map_err(unreachable)?;
-        keep_alive(&stream).map_err(failed("configure the socket"))?;
+        let filled = configure(&stream).map_err(failed("configure the socket"))?;
         let Some(settings) = tls::client_config(config)? else {
-            return Ok(Self::Tcp(stream));
+            let stream = Stream::Tcp(stream);
+            return Ok(Self { stream, filled });
         };
         request_tls(&mut stream).await?;
         let name = ServerName::try_from(host.clone()).map_err(|_| admission::no_name(host))?;
@@ -78,16 +97,18 @@ impl Socket {
             .connect(name, stream)
             .await
             .map_err(|cause| tls_failed(config, cause))?;
-        Ok(Self::Tls(Box::new(stream)))
+        let stream = Stream::Tls(Box::new(stream));
+        Ok(Self { stream, filled })
     }
 
-    /// From now on nobody is woken before so many bytes are there, or the peer has closed.
-    pub(crate) fn fill(&self, bytes: usize) -> io::Result<Filled> {
-        let Some(stream) = self.tcp() else {
-            return Ok(Filled::ByTheClock);
-        };
-        setsockopt(stream, LowWater, &bytes)?;
-        Ok(Filled::IsReadable)
+    /// From now on nobody is woken before so many bytes are there, or the peer has closed; `None` where every byte goes on
+    /// waking the reader.
+    pub(crate) fn fill(&self, bytes: usize) -> io::Result<Option<Filled>> {
+        if let Some(stream) = self.tcp() {
+            let bytes = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX);
+            setsockopt(stream, LowWater, &bytes)?;
+        }
+        Ok(self.filled)
     }
 
     /// From now on every byte wakes the reader; those that are there do so at once.
@@ -99,10 +120,10 @@ impl Socket {
     }
 
     fn tcp(&self) -> Option<&TcpStream> {
-        match self {
-            Self::Tcp(stream) => Some(stream),
-            Self::Tls(stream) => Some(stream.get_ref().0),
-            Self::Unix(_) => None,
+        match &self.stream {
+            Stream::Tcp(stream) => Some(stream),
+            Stream::Tls(stream) => Some(stream.get_ref().0),
+            Stream::Unix(_) => None,
         }
     }
 }
@@ -120,7 +141,8 @@ fn tls_failed(config: &PostgresConfig, cause: io::Error) -> WireError {
     }
 }
 
-fn keep_alive(stream: &TcpStream) -> io::Result<()> {
+/// Has a peer noticed that vanished, and gives a link that does not leave the host its small window.
+fn configure(stream: &TcpStream) -> io::Result<Option<Filled>> {
     stream.set_nodelay(true)?;
     let socket = socket2::SockRef::from(stream);
     let keepalive = socket2::TcpKeepalive::new().with_time(TCP_KEEPALIVE_IDLE);
@@ -129,7 +151,11 @@ fn keep_alive(stream: &TcpStream) -> io::Result<()> {
     socket.set_tcp_keepalive(&keepalive)?;
     #[cfg(target_os = "linux")]
     tcp_user_timeout(&socket)?;
-    Ok(())
+    if stream.peer_addr()?.ip() != stream.local_addr()?.ip() {
+        return Ok(Some(Filled::IsReadable));
+    }
+    socket.set_recv_buffer_size(NEAR_BUFFER_BYTES)?;
+    Ok(Some(Filled::ByTheClock))
 }
 
 #[cfg(target_os = "linux")]
@@ -161,10 +187,10 @@ impl AsyncRead for Socket {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
-            Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
-            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        match &mut self.get_mut().stream {
+            Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            Stream::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+            Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
 }
@@ -175,26 +201,26 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
-            Self::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
-            Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+        match &mut self.get_mut().stream {
+            Stream::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
+            Stream::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
+            Stream::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        match &mut self.get_mut().stream {
+            Stream::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Stream::Unix(stream) => Pin::new(stream).poll_flush(cx),
+            Stream::Tls(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        match &mut self.get_mut().stream {
+            Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

@@ -44,16 +44,15 @@ pub(crate) struct Stream<'a> {
     wal_end: u64,
     last_read_at: Instant,
     reply_requested_at: Option<Instant>,
-    /// The socket fills, until then at the latest.
-    fills_until: Option<Instant>,
-    filled: Filled,
+    /// The socket fills, until this moment at the latest.
+    fills: Option<(Instant, Filled)>,
     status_due: Instant,
     behind: bool,
 }
 
 /// What a wait ended with.
 enum Woke {
-    Received,
+    Received { bytes: usize },
     Room,
     Acked(Result<(), tokio::sync::watch::error::RecvError>),
     Timer,
@@ -85,8 +84,7 @@ impl<'a> Stream<'a> {
             wal_end: confirmed,
             last_read_at: now,
             reply_requested_at: None,
-            fills_until: None,
-            filled: Filled::ByTheClock,
+            fills: None,
             status_due: now,
             behind: false,
         }
@@ -100,8 +98,8 @@ impl<'a> Stream<'a> {
             self.housekeeping()?;
             self.link.flush().await?;
             match self.wait().await? {
-                Woke::Received => {
-                    self.received()?;
+                Woke::Received { bytes } => {
+                    self.received(bytes)?;
                     self.take_in()?;
                 }
                 Woke::Room => {
@@ -120,7 +118,7 @@ impl<'a> Stream<'a> {
 
     async fn wait(&mut self) -> Result<Woke, SourceError> {
         let now = Instant::now();
-        if self.fills_until.take_if(|until| *until <= now).is_some() {
+        if self.fills.take_if(|(until, _)| *until <= now).is_some() {
             self.link.wake_at_once()?;
         }
         let has_batch = self.has_batch();
@@ -128,8 +126,8 @@ impl<'a> Stream<'a> {
         // is no hurry about that.
         let wants_more = !has_batch || !self.intake.is_full();
         let paced = has_batch.then(|| self.last_read_at + self.limits.pace_interval);
-        let (may_read, due) = match self.fills_until {
-            Some(until) => (self.filled == Filled::IsReadable, Some(until)),
+        let (may_read, due) = match self.fills {
+            Some((until, filled)) => (filled == Filled::IsReadable, Some(until)),
             None => (
                 paced.is_none_or(|at| at <= now),
                 paced.filter(|at| *at > now),
@@ -154,8 +152,7 @@ impl<'a> Stream<'a> {
             }
             () = sleep_until(wake_at.into()) => Ok(Woke::Timer),
             read = self.intake.read(self.link), if may_read => {
-                read?;
-                Ok(Woke::Received)
+                Ok(Woke::Received { bytes: read? })
             }
         }
     }
@@ -241,15 +238,18 @@ impl<'a> Stream<'a> {
         }
     }
 
-    fn received(&mut self) -> Result<(), WireError> {
+    fn received(&mut self, bytes: usize) -> Result<(), WireError> {
         let now = Instant::now();
         self.last_read_at = now;
         self.reply_requested_at = None;
-        // A full buffer means more is waiting. Otherwise, far behind, let the socket fill.
-        if self.behind && !self.intake.is_full() {
-            self.fills_until = Some(now + self.limits.pace_interval);
-            self.filled = self.link.fill(self.limits.pace_bytes)?;
-        } else if self.fills_until.take().is_some() {
+        // A full buffer means that more is waiting, and so does a read of many bytes: it made room for those that
+        // the server's kernel holds back. Otherwise, far behind, let the socket fill.
+        let is_dry = bytes < self.limits.dry_below_bytes && !self.intake.is_full();
+        if self.behind && is_dry {
+            let until = now + self.limits.pace_interval;
+            let filled = self.link.fill(self.limits.pace_bytes)?;
+            self.fills = filled.map(|filled| (until, filled));
+        } else if self.fills.take().is_some() {
             self.link.wake_at_once()?;
         }
         Ok(())
@@ -338,7 +338,7 @@ impl<'a> Stream<'a> {
 
     /// Sends what is complete, waits until it is committed, and says goodbye with that position.
     async fn shut_down(mut self) -> Result<(), SourceError> {
-        self.fills_until = None;
+        self.fills = None;
         self.link.wake_at_once()?;
         self.assembler.withdraw(&mut self.intake.batch);
         while !self.is_settled() {

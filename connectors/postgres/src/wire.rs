@@ -301,14 +301,14 @@ impl Link {
         }
     }
 
-    /// Waits for bytes, then takes all that are there while `into` has spare capacity. Never grows `into`
-    /// and is cancel safe.
-    pub(crate) async fn read(&mut self, into: &mut Vec<u8>) -> Result<(), WireError> {
+    /// Waits for bytes, then takes all that are there while `into` has spare capacity; how many. Never grows
+    /// `into` and is cancel safe.
+    pub(crate) async fn read(&mut self, into: &mut Vec<u8>) -> Result<usize, WireError> {
         read_available(&mut self.socket, into).await
     }
 
     /// Lets the socket fill; see [`Socket::fill`].
-    pub(crate) fn fill(&mut self, bytes: usize) -> Result<Filled, WireError> {
+    pub(crate) fn fill(&mut self, bytes: usize) -> Result<Option<Filled>, WireError> {
         self.socket.fill(bytes).map_err(configuring)
     }
 
@@ -318,7 +318,7 @@ impl Link {
     }
 
     /// As [`Link::read`], into [`Link::input`], which grows by doubling.
-    pub(crate) async fn read_held(&mut self) -> Result<(), WireError> {
+    pub(crate) async fn read_held(&mut self) -> Result<usize, WireError> {
         self.input.reserve(1);
         read_available(&mut self.socket, &mut self.input).await
     }
@@ -383,7 +383,7 @@ fn configuring(cause: io::Error) -> WireError {
     }
 }
 
-async fn read_available(socket: &mut Socket, into: &mut Vec<u8>) -> Result<(), WireError> {
+async fn read_available(socket: &mut Socket, into: &mut Vec<u8>) -> Result<usize, WireError> {
     let read = poll_fn(|cx| {
         let mut total = 0;
         while into.len() < into.capacity() {
@@ -398,7 +398,7 @@ async fn read_available(socket: &mut Socket, into: &mut Vec<u8>) -> Result<(), W
                 Poll::Pending => break,
             }
         }
-        Poll::Ready(Ok(()))
+        Poll::Ready(Ok(total))
     });
     read.await.map_err(reading)
 }

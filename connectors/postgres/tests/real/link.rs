@@ -1,22 +1,25 @@
 //! The link itself: time-outs, shutdown of the server, Unix socket.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rowbridge_api::{Source, SourceError};
-use rowbridge_postgres::{Address, PostgresSource};
+use rowbridge_api::{Source, SourceError, Start};
+use rowbridge_postgres::{Address, PostgresConfig, PostgresSource};
 use rowbridge_testbed::{PgVersion, Postgres, StopMode};
 
-use crate::follower::{Follower, own, settings};
+use crate::follower::{Follower, needs, own, settings};
 use crate::on_every_version;
 use crate::server::Database;
 
 const TABLE: &str = "CREATE TABLE t (id int PRIMARY KEY, v text)";
+/// Transactions of one row each that were committed while nobody read.
+const BACKLOG: usize = 60_000;
 const TIMEOUT: Duration = Duration::from_secs(2);
 
 on_every_version!(
     holding_outlives_the_servers_time_out_with_changes_waiting,
     a_fast_shutdown_of_the_server_is_not_kept_waiting,
     a_unix_socket_is_as_good,
+    a_backlog_comes_through_a_unix_socket_as_fast_as_by_tcp,
 );
 
 async fn holding_outlives_the_servers_time_out_with_changes_waiting(version: PgVersion) {
@@ -76,4 +79,54 @@ async fn a_unix_socket_is_as_good(version: PgVersion) {
     db.run("INSERT INTO t VALUES (1, 'a')").await;
     assert_eq!(follower.transaction().await.0, ["insert t [*id=1 v=a]"]);
     follower.stop().await;
+}
+
+/// It holds far less than a TCP connection: a reader that let it fill would stop the server most of the time.
+async fn a_backlog_comes_through_a_unix_socket_as_fast_as_by_tcp(version: PgVersion) {
+    let server = Postgres::shared(version).await.unwrap();
+    let Some(directory) = server.socket_dir() else {
+        return; // In a container; TCP is all there is.
+    };
+    let unix = Address::Unix {
+        directory: directory.to_owned(),
+        port: server.port(),
+    };
+    let by_tcp = drain(version, |config| config).await;
+    let through_unix = drain(version, |config| PostgresConfig {
+        address: unix,
+        ..config
+    })
+    .await;
+    assert!(
+        through_unix < by_tcp * 3 + Duration::from_millis(500),
+        "{BACKLOG} transactions took {through_unix:?} through the Unix socket and {by_tcp:?} by TCP"
+    );
+}
+
+/// How long a backlog takes from the start of the stream.
+async fn drain(version: PgVersion, way: impl FnOnce(PostgresConfig) -> PostgresConfig) -> Duration {
+    let db = Database::create(version).await;
+    db.run(TABLE).await;
+    let config = way(settings(&db.url));
+    let mut follower = Follower::first(config.clone(), &db.pipeline, "t").await;
+    let (_, position) = follower.snapshot().await;
+    let recorded = follower.identity.clone();
+    follower.stop().await;
+    db.run(&format!(
+        "DO $$ BEGIN FOR n IN 1..{BACKLOG} LOOP INSERT INTO t VALUES (n, repeat('v', 100)); COMMIT; END LOOP; END $$"
+    ))
+    .await;
+    let start = Start::Resume { position, recorded };
+    let started = Instant::now();
+    let mut follower = Follower::start(config, &db.pipeline, start, vec![needs("t")]).await;
+    for n in 1..=BACKLOG {
+        let (changes, _) = follower.transaction().await;
+        assert!(
+            changes[0].starts_with(&format!("insert t [*id={n} ")),
+            "{changes:?}"
+        );
+    }
+    let took = started.elapsed();
+    follower.stop().await;
+    took
 }
