@@ -41,7 +41,7 @@ use backlog::{Backlog, FARE_SEAT_AND_CLASS, SEAT};
 use documents::Documents;
 use replay::Rules;
 use report::Report;
-use reservations::Reservations;
+use reservations::{Reservations, Way};
 use source::Source;
 
 /// The servers of one run.
@@ -50,9 +50,10 @@ pub(crate) struct Servers {
     pub(crate) kafka: Kafka,
 }
 
-const WORKLOADS: [&str; 6] = [
+const WORKLOADS: [&str; 7] = [
     "drain_10k",
     "drain_single",
+    "drain_unix",
     "drain_one",
     "drain_fanout",
     "latency_1000",
@@ -153,7 +154,9 @@ async fn run(arguments: &Arguments) -> Result<()> {
         let rows = |full: u64| (full * arguments.scale / 100).max(1_000);
         let report = match workload.as_str() {
             "drain_10k" => drain::run(&servers, &backlog(rows(1_000_000), 10_000, SEAT)).await?,
-            "drain_single" => drain::run(&servers, &backlog(rows(500_000), 1, SEAT)).await?,
+            "drain_single" | "drain_unix" => {
+                drain::run(&servers, &backlog(rows(500_000), 1, SEAT)).await?
+            }
             "drain_one" => drain::run(&servers, &backlog(rows(1_000_000), u64::MAX, SEAT)).await?,
             "drain_fanout" => {
                 let backlog = backlog(rows(1_000_000), 10_000, FARE_SEAT_AND_CLASS);
@@ -178,12 +181,20 @@ async fn start(workload: &str) -> Result<Servers> {
     let source = async {
         anyhow::Ok(match OF_MONGODB.contains(&workload) {
             true => Source::MongoDb(Documents::start().await?),
-            false => Source::Postgres(Reservations::start().await?),
+            false => Source::Postgres(Reservations::start(way(workload)).await?),
         })
     };
     eprintln!("{workload}: starting its source and Kafka");
     let (source, kafka) = tokio::try_join!(source, Kafka::builder().full_speed().start())?;
     Ok(Servers { source, kafka })
+}
+
+fn way(workload: &str) -> Way {
+    if workload == "drain_unix" {
+        Way::Unix
+    } else {
+        Way::Tcp
+    }
 }
 
 #[expect(clippy::print_stdout, reason = "the report is this program's output")]

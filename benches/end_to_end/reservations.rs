@@ -24,10 +24,28 @@ pub(crate) struct Reservations {
     url: String,
 }
 
+/// How the floor and the pipeline reach the server.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    Tcp,
+    Unix,
+}
+
 impl Reservations {
-    pub(crate) async fn start() -> Result<Self> {
+    pub(crate) async fn start(way: Way) -> Result<Self> {
         let postgres = Postgres::start(PgVersion::V17).await?;
-        let url = postgres.database("reservations").await?;
+        let mut url = postgres.database("reservations").await?;
+        if way == Way::Unix {
+            let directory = postgres
+                .socket_dir()
+                .context("a server in a container has no socket here")?;
+            let (_, database) = url.rsplit_once('/').context("a URL without a database")?;
+            url = format!(
+                "postgres://postgres@/{database}?host={}&port={}",
+                directory.display(),
+                postgres.port()
+            );
+        }
         let started = Self { postgres, url };
         let client = started.connect().await?;
         client
