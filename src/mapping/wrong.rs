@@ -253,6 +253,7 @@ wrong_files! {
     warning_masked_key: classed("segment.pnr", "mask", "key = \"{pnr}\""),
     toml_syntax: format!("{HEAD}[[event]\ntype = \"E\""),
     unknown_table: format!("{HEAD}{}", EVENT.replace("\"segment\"", "\"segmnt\"")),
+    unknown_table_beside_other_mistakes: format!("{HEAD}{}on = \"upsert\"", EVENT.replace("\"segment\"", "\"segmnt\"").replace("\"inventory\"", "\"inventry\"")),
     unknown_topic: format!("{HEAD}{}", EVENT.replace("\"inventory\"", "\"travel.inventory\"")),
     no_topic: format!("{HEAD}{}", EVENT.replace("topic = \"inventory\"\n", "")),
     no_type: format!("{HEAD}{}", EVENT.replace("type = \"E\"\n", "")),

@@ -142,9 +142,11 @@ impl<'a> EventCompiler<'a> {
             .collect();
         let Some(number) = shorts.iter().position(|known| *known == short.value) else {
             self.report.push(unknown_table(short, &shorts));
+            self.without_its_table(event);
             return;
         };
         if self.tables[number].known == Known::No {
+            self.without_its_table(event);
             return;
         }
         let defaults = self
@@ -186,6 +188,17 @@ impl<'a> EventCompiler<'a> {
         if let Some(rule) = rule {
             let site = Site::of(event, &clauses);
             self.compiled.push(rule, reads.into_inner(), site);
+        }
+    }
+
+    /// Reports the mistakes that show without the table, so that one mistake does not hide another.
+    fn without_its_table(&self, event: &EventDecl) {
+        let clauses = &event.clauses;
+        if clauses.on.is_some() {
+            self.ops(event, clauses);
+        }
+        if clauses.topic.is_some() {
+            self.topic(event, clauses);
         }
     }
 
