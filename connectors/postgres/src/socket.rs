@@ -141,7 +141,8 @@ fn tls_failed(config: &PostgresConfig, cause: io::Error) -> WireError {
     }
 }
 
-/// Has a peer noticed that vanished, and gives a link that does not leave the host its small window.
+/// Sees to it that a vanished peer is noticed, and gives a link that does not leave the host its small window. How a reader
+/// of this link learns that the socket has filled.
 fn configure(stream: &TcpStream) -> io::Result<Option<Filled>> {
     stream.set_nodelay(true)?;
     let socket = socket2::SockRef::from(stream);
